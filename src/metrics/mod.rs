@@ -1,0 +1,339 @@
+//! Every series narwharf exports, by its final name: the one place where a metric is named.
+//!
+//! Children are resolved once and found by index, so counting costs an atomic addition and no
+//! hashing of label texts. Label values come from the enums in [`labels`], so a key, an address or
+//! a token can never become one. Whatever routes can produce is there, at zero, from the first scrape.
+
+pub mod labels;
+mod table;
+
+use std::sync::Mutex;
+
+use prometheus::{Encoder, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
+
+use labels::*;
+use table::{Counters, Gauges, Histograms};
+
+/// Seconds from 10 µs to 100 s: an answer from memory and a NAR over a slow line both fit.
+const SECONDS: &[f64] = &[
+    0.00001, 0.000025, 0.0001, 0.00025, 0.001, 0.0025, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0,
+    25.0, 100.0,
+];
+
+type Refresh = Box<dyn Fn(&Metrics) + Send + Sync>;
+
+/// The gateway's metrics, with a registry of their own so that two gateways in one process
+/// (as in tests) do not count into each other.
+pub struct Metrics {
+    registry: Registry,
+    refresh: Mutex<Vec<Refresh>>,
+
+    pub http_requests: Counters<(Kind, Method, Status)>,
+    pub http_request_seconds: Histograms<(Kind,)>,
+    pub http_first_byte_seconds: Histograms<(Kind, Source)>,
+    pub http_in_flight: IntGauge,
+    pub http_response_bytes: Counters<(Kind, Source)>,
+
+    pub cache_lookups: Counters<(Kind, Tier, Outcome)>,
+    pub memory_bytes: Gauges<(MemoryCache,)>,
+    pub memory_entries: Gauges<(MemoryCache,)>,
+
+    pub disk_bytes: IntGauge,
+    pub disk_capacity_bytes: IntGauge,
+    pub disk_blobs: IntGauge,
+    pub disk_reserved_bytes: IntGauge,
+    pub disk_evictions: IntCounter,
+    pub disk_evicted_bytes: IntCounter,
+    pub disk_oldest_idle_seconds: IntGauge,
+    pub disk_quarantined: IntCounter,
+    pub disk_state: Gauges<(PartState,)>,
+    pub index_state: Gauges<(PartState,)>,
+    pub index_rebuilds: IntCounter,
+
+    pub fills_in_flight: IntGauge,
+    pub fill_readers: IntGauge,
+    pub fill_joins: IntCounter,
+    pub fills: Counters<(FillOutcome,)>,
+    pub fill_resumes: IntCounter,
+    pub unverified_bytes: IntCounter,
+
+    pub origin_requests: Counters<(Origin, Operation, OriginOutcome)>,
+    pub origin_request_seconds: Histograms<(Origin, Operation)>,
+    pub origin_bytes: Counters<(Origin, Direction)>,
+    pub origin_up: Gauges<(Origin,)>,
+    pub bucket_operations: Counters<(PriceClass,)>,
+
+    pub uploads: Counters<(Kind, UploadOutcome)>,
+    pub upload_bytes: IntCounter,
+    pub auth_failures: Counters<(AuthFailure,)>,
+    pub unknown_answers: Counters<(UnknownReason,)>,
+    pub log_lines_dropped: IntCounter,
+}
+
+impl Metrics {
+    /// Registers everything. A name used twice is a defect of this file, so it panics.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let build = prometheus::GaugeVec::new(
+            prometheus::Opts::new("narwharf_build_info", "Always 1; the version is the label"),
+            &["version"],
+        )
+        .expect("a metric's definition is constant");
+        build
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1.0);
+        table::register(&registry, build);
+        let process = prometheus::process_collector::ProcessCollector::for_self();
+        table::register(&registry, process);
+
+        let r = &registry;
+        let metrics = Self {
+            http_requests: Counters::new(
+                r,
+                "http_requests_total",
+                "Requests answered",
+                labels::can_be_answered,
+            ),
+            http_request_seconds: Histograms::new(
+                r,
+                "http_request_duration_seconds",
+                "From the request's head to the last byte handed to the connection",
+                SECONDS,
+                |_| true,
+            ),
+            http_first_byte_seconds: Histograms::new(
+                r,
+                "http_first_byte_seconds",
+                "From the request's head to the answer's head",
+                SECONDS,
+                labels::can_serve,
+            ),
+            http_in_flight: table::gauge(
+                r,
+                "http_requests_in_flight",
+                "Requests being answered now",
+            ),
+            http_response_bytes: Counters::new(
+                r,
+                "http_response_bytes_total",
+                "Body bytes handed to clients, by where they came from",
+                labels::can_serve,
+            ),
+            cache_lookups: Counters::new(
+                r,
+                "cache_lookups_total",
+                "What each tier answered",
+                labels::can_look_up,
+            ),
+            memory_bytes: Gauges::new(r, "memory_bytes", "Bytes held by a memory cache", |_| true),
+            memory_entries: Gauges::new(r, "memory_entries", "Entries in a memory cache", |_| true),
+            disk_bytes: table::gauge(r, "disk_bytes", "Allocated bytes of blobs and temporaries"),
+            disk_capacity_bytes: table::gauge(r, "disk_capacity_bytes", "disk.capacity"),
+            disk_blobs: table::gauge(r, "disk_blobs", "Blobs in the disk tier"),
+            disk_reserved_bytes: table::gauge(
+                r,
+                "disk_reserved_bytes",
+                "Bytes promised to writers and not yet written",
+            ),
+            disk_evictions: table::counter(r, "disk_evictions_total", "Blobs evicted to make room"),
+            disk_evicted_bytes: table::counter(
+                r,
+                "disk_evicted_bytes_total",
+                "Bytes evicted to make room",
+            ),
+            disk_oldest_idle_seconds: table::gauge(
+                r,
+                "disk_oldest_idle_seconds",
+                "Seconds since the blob next in line for eviction was last used",
+            ),
+            disk_quarantined: table::counter(
+                r,
+                "disk_quarantined_total",
+                "Blobs set aside because their bytes were wrong",
+            ),
+            disk_state: Gauges::new(
+                r,
+                "disk_state",
+                "1 for the state the disk tier is in",
+                |_| true,
+            ),
+            index_state: Gauges::new(r, "index_state", "1 for the state the index is in", |_| {
+                true
+            }),
+            index_rebuilds: table::counter(
+                r,
+                "index_rebuilds_total",
+                "Times the index was made anew from the files",
+            ),
+            fills_in_flight: table::gauge(
+                r,
+                "fills_in_flight",
+                "NARs on their way from an origin to the disk",
+            ),
+            fill_readers: table::gauge(r, "fill_readers", "Requests reading along in a fill"),
+            fill_joins: table::counter(
+                r,
+                "fill_joins_total",
+                "Requests that found a fill of their NAR under way",
+            ),
+            fills: Counters::new(r, "fills_total", "Fills ended, by how", |_| true),
+            fill_resumes: table::counter(
+                r,
+                "fill_resumes_total",
+                "Broken origin reads continued inside a fill",
+            ),
+            unverified_bytes: table::counter(
+                r,
+                "unverified_bytes_total",
+                "Body bytes sent without their hash having been checked (ranges of a fill, names without a known hash)",
+            ),
+            origin_requests: Counters::new(
+                r,
+                "origin_requests_total",
+                "Requests to an origin, each try counted",
+                labels::can_be_asked,
+            ),
+            origin_request_seconds: Histograms::new(
+                r,
+                "origin_request_duration_seconds",
+                "From asking an origin to its answer's head",
+                SECONDS,
+                |(origin, _)| origin == Origin::Bucket,
+            ),
+            origin_bytes: Counters::new(
+                r,
+                "origin_bytes_total",
+                "Body bytes exchanged with an origin",
+                |(origin, _)| origin == Origin::Bucket,
+            ),
+            origin_up: Gauges::new(
+                r,
+                "origin_up",
+                "Whether the origin's last answer was an answer",
+                |(origin,)| origin == Origin::Bucket,
+            ),
+            bucket_operations: Counters::new(
+                r,
+                "bucket_operations_total",
+                "Bucket operations by R2's price classes (a: writes and lists, b: reads)",
+                |_| true,
+            ),
+            uploads: Counters::new(r, "uploads_total", "Uploads ended, by how", |(kind, _)| {
+                !matches!(kind, Kind::Info | Kind::Other)
+            }),
+            upload_bytes: table::counter(r, "upload_bytes_total", "Body bytes received in uploads"),
+            auth_failures: Counters::new(
+                r,
+                "auth_failures_total",
+                "Credentials refused, by why",
+                |_| true,
+            ),
+            unknown_answers: Counters::new(
+                r,
+                "unknown_answers_total",
+                "Requests answered 503 because nobody could say, by why",
+                |_| true,
+            ),
+            log_lines_dropped: table::counter(
+                r,
+                "log_lines_dropped_total",
+                "Log lines dropped because the log's reader was too slow",
+            ),
+            refresh: Mutex::default(),
+            registry,
+        };
+        metrics.disk_state.set_only((PartState::Starting,));
+        metrics.index_state.set_only((PartState::Starting,));
+        metrics.origin_up.of((Origin::Bucket,)).set(1);
+        metrics
+    }
+
+    /// Has `refresh` called before each scrape, for values that are read rather than counted.
+    pub fn on_scrape(&self, refresh: impl Fn(&Metrics) + Send + Sync + 'static) {
+        self.refresh
+            .lock()
+            .expect("no panic while refreshing")
+            .push(Box::new(refresh));
+    }
+
+    /// All series in Prometheus' text format, version 0.0.4.
+    pub fn render(&self) -> String {
+        for refresh in self
+            .refresh
+            .lock()
+            .expect("no panic while refreshing")
+            .iter()
+        {
+            refresh(self);
+        }
+        let mut text = Vec::new();
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut text)
+            .expect("writing into memory does not fail");
+        String::from_utf8(text).expect("the text format is UTF-8")
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+/// Seconds of a histogram child, from a start to now.
+pub fn observe_since(histogram: &Histogram, start: std::time::Instant) {
+    histogram.observe(start.elapsed().as_secs_f64());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_is_there_at_the_first_scrape() {
+        let text = Metrics::new().render();
+        for line in [
+            "narwharf_http_requests_total{kind=\"narinfo\",method=\"GET\",status=\"404\"} 0",
+            "narwharf_cache_lookups_total{kind=\"narinfo\",result=\"negative_hit\",tier=\"memory\"} 0",
+            "narwharf_fills_total{outcome=\"stored\"} 0",
+            "narwharf_origin_up{origin=\"bucket\"} 1",
+            "narwharf_disk_state{state=\"starting\"} 1",
+            "narwharf_build_info{version=",
+            "process_resident_memory_bytes",
+        ] {
+            assert!(text.contains(line), "{line} is missing");
+        }
+    }
+
+    #[test]
+    fn combinations_no_route_produces_are_not_primed_but_can_be_counted() {
+        let metrics = Metrics::new();
+        let odd = (Kind::Info, Method::Put, Status::of(206));
+        assert!(
+            !metrics
+                .render()
+                .contains("kind=\"info\",method=\"PUT\",status=\"206\"")
+        );
+        metrics.http_requests.of(odd).inc();
+        assert!(
+            metrics
+                .render()
+                .contains("kind=\"info\",method=\"PUT\",status=\"206\"} 1")
+        );
+    }
+
+    #[test]
+    fn a_state_excludes_the_others() {
+        let metrics = Metrics::new();
+        metrics.disk_state.set_only((PartState::Degraded,));
+        let text = metrics.render();
+        assert!(text.contains("narwharf_disk_state{state=\"degraded\"} 1"));
+        assert!(text.contains("narwharf_disk_state{state=\"starting\"} 0"));
+    }
+}

@@ -1,0 +1,136 @@
+//! A metric's children in a table, found by their labels' index instead of by hashing texts.
+
+use std::marker::PhantomData;
+use std::sync::OnceLock;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
+};
+
+use super::labels::Labels;
+
+/// All names begin so.
+const PREFIX: &str = "narwharf_";
+
+/// Counters by labels.
+pub type Counters<L> = Table<L, IntCounterVec, IntCounter>;
+/// Gauges by labels.
+pub type Gauges<L> = Table<L, IntGaugeVec, IntGauge>;
+/// Histograms by labels.
+pub type Histograms<L> = Table<L, HistogramVec, Histogram>;
+
+/// One metric: its family `V` and a cell for each combination of labels `L`.
+pub struct Table<L, V, M> {
+    family: V,
+    child: fn(&V, &[&str]) -> M,
+    cells: Vec<OnceLock<M>>,
+    labels: PhantomData<L>,
+}
+
+impl<L: Labels, V, M> Table<L, V, M> {
+    fn over(family: V, child: fn(&V, &[&str]) -> M, primed: impl Fn(L) -> bool) -> Self {
+        let all = L::all();
+        let table = Self {
+            family,
+            child,
+            cells: all.iter().map(|_| OnceLock::new()).collect(),
+            labels: PhantomData,
+        };
+        for labels in all.into_iter().filter(|labels| primed(*labels)) {
+            table.of(labels);
+        }
+        table
+    }
+
+    /// The child with these labels, made on first use.
+    pub fn of(&self, labels: L) -> &M {
+        self.cells[labels.index()].get_or_init(|| (self.child)(&self.family, &labels.texts()))
+    }
+}
+
+impl<L: Labels> Counters<L> {
+    pub(super) fn new(
+        registry: &Registry,
+        name: &str,
+        help: &str,
+        primed: impl Fn(L) -> bool,
+    ) -> Self {
+        let family = IntCounterVec::new(opts(name, help), L::NAMES)
+            .expect("a metric's definition is constant");
+        register(registry, family.clone());
+        Self::over(
+            family,
+            |family, texts| family.with_label_values(texts),
+            primed,
+        )
+    }
+}
+
+impl<L: Labels> Gauges<L> {
+    pub(super) fn new(
+        registry: &Registry,
+        name: &str,
+        help: &str,
+        primed: impl Fn(L) -> bool,
+    ) -> Self {
+        let family = IntGaugeVec::new(opts(name, help), L::NAMES)
+            .expect("a metric's definition is constant");
+        register(registry, family.clone());
+        Self::over(
+            family,
+            |family, texts| family.with_label_values(texts),
+            primed,
+        )
+    }
+
+    /// 1 for these labels, 0 for all others: how a state is shown.
+    pub fn set_only(&self, labels: L) {
+        for each in L::all() {
+            self.of(each).set(i64::from(each.index() == labels.index()));
+        }
+    }
+}
+
+impl<L: Labels> Histograms<L> {
+    pub(super) fn new(
+        registry: &Registry,
+        name: &str,
+        help: &str,
+        buckets: &[f64],
+        primed: impl Fn(L) -> bool,
+    ) -> Self {
+        let opts = HistogramOpts::new(format!("{PREFIX}{name}"), help).buckets(buckets.to_vec());
+        let family = HistogramVec::new(opts, L::NAMES).expect("a metric's definition is constant");
+        register(registry, family.clone());
+        Self::over(
+            family,
+            |family, texts| family.with_label_values(texts),
+            primed,
+        )
+    }
+}
+
+pub(super) fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    let counter =
+        IntCounter::with_opts(opts(name, help)).expect("a metric's definition is constant");
+    register(registry, counter.clone());
+    counter
+}
+
+pub(super) fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    let gauge = IntGauge::with_opts(opts(name, help)).expect("a metric's definition is constant");
+    register(registry, gauge.clone());
+    gauge
+}
+
+pub(super) fn register(registry: &Registry, collector: impl Collector + 'static) {
+    registry
+        .register(Box::new(collector))
+        .expect("no two metrics share a name");
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("{PREFIX}{name}"), help)
+}
