@@ -1,0 +1,11 @@
+//! The built program under the real Nix client: closures copied both ways, and kills in the midst of it.
+//!
+//! Everything outside is real: `nix` from Debian's nix-bin (`tests/prepare` installs it), the binary that
+//! cargo built, its files, its sockets, its signals. Each test makes a folder with a gateway and as many
+//! Nix stores as it has machines; nothing of the host's Nix is read or written.
+
+mod closure;
+mod copies;
+mod gateway;
+mod nix;
+mod world;
