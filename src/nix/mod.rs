@@ -9,4 +9,5 @@ pub mod cache_info;
 pub mod compression;
 pub mod content_address;
 pub mod hash;
+pub mod key;
 pub mod store_path;
