@@ -10,4 +10,6 @@ pub mod compression;
 pub mod content_address;
 pub mod hash;
 pub mod key;
+pub mod narinfo;
+pub mod signature;
 pub mod store_path;
