@@ -1,0 +1,124 @@
+//! Content-Encodings of uploaded documents: understood, replayed, and taken off where a client
+//! could not read them. Nix writes its own names (`br gzip zstd xz bzip2 none`) on upload.
+
+use async_compression::tokio::bufread::{BrotliDecoder, BzDecoder, GzipDecoder, XzDecoder, ZstdDecoder};
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// Most bytes a document may have once decoded (`design.md` §10.10).
+pub const MAX_DECODED: u64 = 64 << 20;
+
+/// Memory an xz stream may ask for; its header can claim gigabytes.
+const XZ_MEMORY: u64 = 64 << 20;
+
+/// An encoding we can take off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    Brotli,
+    Gzip,
+    Zstd,
+    Xz,
+    Bzip2,
+}
+
+/// Why a body could not be decoded.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    #[error("more than {MAX_DECODED} bytes once decoded")]
+    TooLarge,
+    #[error("damaged data: {0}")]
+    Damaged(#[from] std::io::Error),
+}
+
+impl Encoding {
+    /// From a header's value. `Ok(None)`: the bytes are as they are. `Err`: not one we know.
+    pub fn parse(value: &str) -> Result<Option<Self>, ()> {
+        match value.trim().to_ascii_lowercase().as_str() {
+            "" | "identity" | "none" => Ok(None),
+            "br" => Ok(Some(Self::Brotli)),
+            "gzip" | "x-gzip" => Ok(Some(Self::Gzip)),
+            "zstd" => Ok(Some(Self::Zstd)),
+            "xz" => Ok(Some(Self::Xz)),
+            "bzip2" => Ok(Some(Self::Bzip2)),
+            _ => Err(()),
+        }
+    }
+
+    /// As a `Content-Encoding` header names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Brotli => "br",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+            Self::Xz => "xz",
+            Self::Bzip2 => "bzip2",
+        }
+    }
+
+    /// The decoded bytes, at most [`MAX_DECODED`].
+    pub async fn decode(self, bytes: &[u8]) -> Result<Bytes, DecodeError> {
+        match self {
+            Self::Brotli => read_bounded(BrotliDecoder::new(bytes)).await,
+            Self::Gzip => read_bounded(GzipDecoder::new(bytes)).await,
+            Self::Zstd => read_bounded(ZstdDecoder::new(bytes)).await,
+            Self::Xz => read_bounded(XzDecoder::with_mem_limit(bytes, XZ_MEMORY)).await,
+            Self::Bzip2 => read_bounded(BzDecoder::new(bytes)).await,
+        }
+    }
+}
+
+async fn read_bounded(decoder: impl AsyncRead + Unpin) -> Result<Bytes, DecodeError> {
+    let mut decoded = Vec::new();
+    decoder.take(MAX_DECODED + 1).read_to_end(&mut decoded).await?;
+    if decoded.len() as u64 > MAX_DECODED {
+        return Err(DecodeError::TooLarge);
+    }
+    Ok(decoded.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_compression::tokio::bufread::{BrotliEncoder, BzEncoder, GzipEncoder, XzEncoder, ZstdEncoder};
+
+    async fn packed(mut encoder: impl AsyncRead + Unpin) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encoder.read_to_end(&mut bytes).await.unwrap();
+        bytes
+    }
+
+    #[tokio::test]
+    async fn every_encoding_that_nix_writes_is_read() {
+        let text: &[u8] = b"StorePath: /nix/store/x\n";
+        for (name, bytes) in [
+            ("br", packed(BrotliEncoder::new(text)).await),
+            ("gzip", packed(GzipEncoder::new(text)).await),
+            ("zstd", packed(ZstdEncoder::new(text)).await),
+            ("xz", packed(XzEncoder::new(text)).await),
+            ("bzip2", packed(BzEncoder::new(text)).await),
+        ] {
+            let encoding = Encoding::parse(name).unwrap().unwrap();
+            assert_eq!(encoding.as_str(), name);
+            assert_eq!(encoding.decode(&bytes).await.unwrap(), text, "{name}");
+            assert!(encoding.decode(&bytes[..bytes.len() / 2]).await.is_err(), "{name} cut in half");
+        }
+    }
+
+    #[test]
+    fn no_encoding_has_several_names_and_others_are_refused() {
+        for name in ["", "none", "identity", "IDENTITY"] {
+            assert_eq!(Encoding::parse(name), Ok(None));
+        }
+        for name in ["deflate", "lzma", "gzip, br", "compress"] {
+            assert_eq!(Encoding::parse(name), Err(()), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bomb_is_stopped_at_the_limit() {
+        let zeros = vec![0; MAX_DECODED as usize + 1];
+        let bomb = packed(ZstdEncoder::new(zeros.as_slice())).await;
+        assert!(bomb.len() < 100_000);
+        assert!(matches!(Encoding::Zstd.decode(&bomb).await, Err(DecodeError::TooLarge)));
+    }
+}

@@ -1,0 +1,93 @@
+//! Why a journey ended without an answer, and why an upload was not taken.
+//!
+//! Statuses are not decided here: `http/error.rs` holds the one table.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::metrics::labels::UnknownReason;
+use crate::nix::key::ObjectKey;
+use crate::nix::narinfo::NarinfoError;
+use crate::origin::OriginError;
+
+use super::flights::NoAnswer;
+
+/// Why nobody could say whether an object is there, or could not give it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum GatewayError {
+    #[error("{0}")]
+    Origin(Arc<OriginError>),
+    #[error("{key}: what the bucket holds cannot be served: {why}")]
+    Corrupt { key: ObjectKey, why: String },
+    #[error("{key}: {why}")]
+    NoAnswer { key: ObjectKey, why: NoAnswer },
+    #[error("{key}: the disk tier failed: {why}")]
+    Disk { key: ObjectKey, why: Arc<std::io::Error> },
+}
+
+impl GatewayError {
+    /// The cause in the words of the metrics.
+    pub fn reason(&self) -> UnknownReason {
+        match self {
+            Self::Origin(cause) => cause.reason(),
+            Self::Corrupt { .. } => UnknownReason::Corrupt,
+            Self::NoAnswer { why: NoAnswer::Late(_), .. } => UnknownReason::Timeout,
+            Self::NoAnswer { why: NoAnswer::Lost, .. } | Self::Disk { .. } => UnknownReason::Internal,
+        }
+    }
+}
+
+impl From<OriginError> for GatewayError {
+    fn from(cause: OriginError) -> Self {
+        Self::Origin(Arc::new(cause))
+    }
+}
+
+/// Why an upload was not taken. The text is shown to the uploader, so it says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    #[error("uploads are off: configure a write token (auth.upload_token or [[auth.token]])")]
+    Disabled,
+    #[error("the request needs a Content-Length")]
+    LengthMissing,
+    #[error("{len} bytes are more than the {limit} that are taken here{setting}")]
+    TooLarge { len: u64, limit: u64, setting: &'static str },
+    #[error("the body ended after {got} of {want} bytes; nothing was stored")]
+    Cut { got: u64, want: u64 },
+    #[error("no body byte for {0:?}; nothing was stored")]
+    Idle(Duration),
+    #[error("the body's SHA-256 is {got}, the name says {want}; nothing was stored")]
+    WrongHash { got: String, want: String },
+    #[error("{key} exists with other bytes and its name is no hash; choose another name")]
+    Conflict { key: ObjectKey },
+    #[error("the bucket does not hold {url}; upload the NAR before its narinfo")]
+    MissingNar { url: String },
+    #[error("the bucket's {url} has {held} bytes, the narinfo says FileSize {said}")]
+    OtherNar { url: String, held: u64, said: u64 },
+    #[error("not a narinfo: {0}")]
+    Narinfo(#[from] NarinfoError),
+    #[error("the narinfo's URL {url} is no key of this cache; expected nar/<name>.nar[.<compression>]")]
+    ForeignUrl { url: String },
+    #[error("no trusted signature: signed by {seen}; accepted here: {accepted}")]
+    Untrusted { seen: String, accepted: String },
+    #[error("Content-Encoding {0} is not supported; send zstd, br, gzip, xz, bzip2 or none")]
+    Encoding(String),
+    #[error("the body is not {0} data")]
+    BadEncoding(String),
+    #[error("there is no room on the gateway's disk to take the upload")]
+    NoRoom,
+    #[error("the gateway's disk failed: {0}")]
+    Disk(std::io::Error),
+    #[error("the bucket did not take it: {0}")]
+    Bucket(Arc<OriginError>),
+    #[error("too many uploads at once")]
+    Busy,
+    #[error("the upload's task ended without an answer")]
+    Lost,
+}
+
+impl From<OriginError> for UploadError {
+    fn from(cause: OriginError) -> Self {
+        Self::Bucket(Arc::new(cause))
+    }
+}

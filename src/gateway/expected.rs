@@ -1,0 +1,47 @@
+//! Which bytes a NAR's name stands for: its own name if that is a hash, else what a narinfo said.
+//!
+//! Nix names a NAR by the SHA-256 of the file, so almost always the name is enough. Other writers
+//! (nix-serve, harmonia, attic) name it after the store path; for those the narinfo's `FileHash`
+//! counts, or its `NarHash` where the NAR is not compressed. Bounded, and lost at a restart: then
+//! such a NAR is checked by length and tag only, which is counted.
+
+use moka::sync::Cache;
+
+use crate::nix::compression::Compression;
+use crate::nix::hash::Sha256Hash;
+use crate::nix::key::{NarKey, ObjectKey};
+use crate::nix::narinfo::Narinfo;
+
+/// Names remembered; about 150 bytes each.
+const MAX_NAMES: u64 = 100_000;
+
+/// What narinfos said about NARs whose names are no hashes.
+#[derive(Debug)]
+pub struct Expected {
+    by_name: Cache<ObjectKey, Sha256Hash>,
+}
+
+impl Default for Expected {
+    fn default() -> Self {
+        Self { by_name: Cache::new(MAX_NAMES) }
+    }
+}
+
+impl Expected {
+    /// A narinfo was seen that speaks of this NAR.
+    pub fn learn(&self, nar: &NarKey, narinfo: &Narinfo) {
+        if nar.content_hash().is_some() {
+            return;
+        }
+        let uncompressed = narinfo.compression == Compression::None;
+        let hash = narinfo.file_hash.or(uncompressed.then_some(narinfo.nar_hash));
+        if let Some(hash) = hash {
+            self.by_name.insert(nar.object().clone(), hash);
+        }
+    }
+
+    /// The hash the NAR's bytes must have; `None`: nobody knows.
+    pub fn hash_of(&self, nar: &NarKey) -> Option<Sha256Hash> {
+        nar.content_hash().or_else(|| self.by_name.get(nar.object()))
+    }
+}

@@ -1,0 +1,175 @@
+//! The memory tier: documents, and keys known to be absent, each in a space of its own.
+//!
+//! Two spaces, because a flood of random hashes must not push out one narinfo. moka bounds the
+//! bytes and chooses the victims; how old an entry may be is judged by `gateway/freshness.rs`,
+//! which is why nothing here expires by itself.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use moka::sync::Cache;
+
+use crate::metrics::Metrics;
+use crate::metrics::labels::MemoryCache;
+use crate::nix::hash::Sha256Hash;
+use crate::nix::key::ObjectKey;
+use crate::object::{Document, ETag};
+
+/// What an entry costs beside its bytes and its key: moka's node, the `Arc`s, the header fields.
+/// Added up from the types' sizes, not measured; it errs on the large side.
+const ENTRY_OVERHEAD: usize = 400;
+
+/// A document in memory, with what is worth preparing once.
+#[derive(Debug)]
+pub struct Held {
+    pub document: Document,
+    /// The tag shown to clients: from the SHA-256 of the bytes, alike whichever origin sent them.
+    pub tag: ETag,
+    /// When an origin last said that this is the current version.
+    pub validated: Instant,
+    /// After a revalidation that nobody answered: not to be tried again before this.
+    pub retry_at: Option<Instant>,
+}
+
+impl Held {
+    /// Hashes the bytes. `validated`: the document's wall-clock mark, on the monotonic clock.
+    pub fn new(document: Document, validated: Instant) -> Self {
+        let tag = ETag::new(&Sha256Hash::of(&document.bytes).to_nix32()).expect("nix32 is visible ASCII");
+        Self { document, tag, validated, retry_at: None }
+    }
+}
+
+/// Bounded by bytes, shared by all workers, never blocking for longer than a shard's lock.
+#[derive(Debug)]
+pub struct MemoryTier {
+    documents: Cache<ObjectKey, Arc<Held>>,
+    absent: Cache<ObjectKey, Instant>,
+}
+
+impl MemoryTier {
+    /// `documents` and `negative` in bytes.
+    pub fn new(documents: u64, negative: u64) -> Self {
+        Self {
+            documents: Cache::builder()
+                .max_capacity(documents)
+                .weigher(|key: &ObjectKey, held: &Arc<Held>| weight(key, held.document.bytes.len()))
+                .build(),
+            absent: Cache::builder()
+                .max_capacity(negative)
+                .weigher(|key: &ObjectKey, _: &Instant| weight(key, 0))
+                .build(),
+        }
+    }
+
+    pub fn document(&self, key: &ObjectKey) -> Option<Arc<Held>> {
+        self.documents.get(key)
+    }
+
+    /// Since when the key is known to be absent.
+    pub fn absent_since(&self, key: &ObjectKey) -> Option<Instant> {
+        self.absent.get(key)
+    }
+
+    /// A document is there, so the key is not absent.
+    pub fn keep(&self, key: &ObjectKey, held: Arc<Held>) {
+        self.documents.insert(key.clone(), held);
+        self.absent.invalidate(key);
+    }
+
+    /// The key is absent, so there is no document.
+    pub fn keep_absent(&self, key: &ObjectKey, since: Instant) {
+        self.absent.insert(key.clone(), since);
+        self.documents.invalidate(key);
+    }
+
+    /// Forgets whatever is known of the key.
+    pub fn forget(&self, key: &ObjectKey) {
+        self.documents.invalidate(key);
+        self.absent.invalidate(key);
+    }
+
+    /// Lets moka do its pending work; to be called about once a second.
+    pub fn tidy(&self) {
+        self.documents.run_pending_tasks();
+        self.absent.run_pending_tasks();
+    }
+
+    /// Shows sizes and counts.
+    pub fn show(&self, metrics: &Metrics) {
+        let gauges = [
+            (MemoryCache::Documents, self.documents.weighted_size(), self.documents.entry_count()),
+            (MemoryCache::Negative, self.absent.weighted_size(), self.absent.entry_count()),
+        ];
+        for (cache, bytes, entries) in gauges {
+            metrics.memory_bytes.of((cache,)).set(bytes as i64);
+            metrics.memory_entries.of((cache,)).set(entries as i64);
+        }
+    }
+}
+
+fn weight(key: &ObjectKey, bytes: usize) -> u32 {
+    u32::try_from(key.as_str().len() + bytes + ENTRY_OVERHEAD).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use std::time::SystemTime;
+
+    fn key(n: u32) -> ObjectKey {
+        ObjectKey::from_stored(&format!("{n:032}.narinfo")).unwrap()
+    }
+
+    fn held(len: usize) -> Arc<Held> {
+        let document = Document {
+            bytes: Bytes::from(vec![b'x'; len]),
+            etag: None,
+            last_modified: None,
+            content_type: None,
+            content_encoding: None,
+            validated: SystemTime::UNIX_EPOCH,
+        };
+        Arc::new(Held::new(document, Instant::now()))
+    }
+
+    #[test]
+    fn a_key_is_either_there_or_absent() {
+        let memory = MemoryTier::new(1 << 20, 1 << 20);
+        memory.keep_absent(&key(1), Instant::now());
+        memory.keep(&key(1), held(10));
+        assert!(memory.document(&key(1)).is_some());
+        assert!(memory.absent_since(&key(1)).is_none());
+        memory.keep_absent(&key(1), Instant::now());
+        assert!(memory.document(&key(1)).is_none());
+        assert!(memory.absent_since(&key(1)).is_some());
+        memory.forget(&key(1));
+        assert!(memory.absent_since(&key(1)).is_none());
+    }
+
+    #[test]
+    fn documents_stay_within_their_bytes_and_a_flood_of_absences_costs_no_document() {
+        let memory = MemoryTier::new(100_000, 20_000);
+        memory.keep(&key(0), held(1_000));
+        for n in 1..2_000 {
+            memory.keep_absent(&key(n), Instant::now());
+        }
+        memory.tidy();
+        assert!(memory.document(&key(0)).is_some());
+        for n in 2_000..4_000 {
+            memory.keep(&key(n), held(1_000));
+        }
+        memory.tidy();
+        let metrics = Metrics::new();
+        memory.show(&metrics);
+        assert!(metrics.memory_bytes.of((MemoryCache::Documents,)).get() <= 100_000);
+        assert!(metrics.memory_bytes.of((MemoryCache::Negative,)).get() <= 20_000);
+        assert!(metrics.memory_entries.of((MemoryCache::Documents,)).get() > 10);
+    }
+
+    #[test]
+    fn the_tag_depends_on_the_bytes_alone() {
+        assert_eq!(held(5).tag, held(5).tag);
+        assert_ne!(held(5).tag, held(6).tag);
+    }
+}
