@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use serde::Deserialize;
@@ -59,6 +60,11 @@ impl Machine {
     pub fn run<S: AsRef<str>>(&self, words: &[S]) -> String {
         let output = self.output(&mut self.command(words));
         assert_quiet_success(&describe(words), output)
+    }
+
+    /// Makes `./result` point to `path`, as a `nix build` in this folder does.
+    pub fn link_result(&self, path: &str) {
+        symlink(path, self.folder.join("result")).unwrap();
     }
 
     /// Runs a line of shell as a person would paste it; else like [`Machine::run`].
@@ -190,11 +196,6 @@ impl Machine {
         command
             .output()
             .unwrap_or_else(|e| panic!("{command:?} (tests/prepare installs Nix): {e}"))
-    }
-
-    /// Where this machine keeps everything.
-    pub fn folder(&self) -> &Path {
-        &self.folder
     }
 }
 

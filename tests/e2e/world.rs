@@ -1,10 +1,12 @@
 //! A build farm in a folder: the machine that made a closure and signed it, and any number of others.
 
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 
 use tempfile::TempDir;
 
 use crate::closure::Closure;
+use crate::gateway::{Gateway, TOKEN};
 use crate::nix::{KeyPair, Machine};
 
 /// See the module's words. Dropped, all of it is removed.
@@ -43,7 +45,18 @@ impl World {
 
     /// A place of its own for anything else.
     pub fn at(&self, name: &str) -> PathBuf {
-        Path::join(self.folder.path(), name)
+        self.folder.path().join(name)
+    }
+
+    /// The maker uploads the closure through `gateway`, as stock Nix logs in: by a netrc file.
+    #[track_caller]
+    pub fn upload(&self, gateway: &Gateway, compression: &str) {
+        let netrc = self.at("netrc");
+        fs::write(&netrc, format!("machine 127.0.0.1 password {TOKEN}\n")).unwrap();
+        let target = format!("{}?compression={compression}", gateway.url());
+        let login = ["--option", "netrc-file", netrc.to_str().unwrap()];
+        let copy = ["nix", "copy", "--to", &target, self.closure.top()];
+        self.maker.run(&[&copy[..], &login[..]].concat());
     }
 
     /// Asserts that `machine` holds the closure: the same hashes, references and signatures, and the
