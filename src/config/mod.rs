@@ -36,6 +36,7 @@ use url::Url;
 pub use error::{ConfigError, Problem};
 pub use finding::Finding;
 pub use listen::Listen;
+pub use secret::read as read_secret;
 pub use token::{Scopes, Token};
 pub use words::LogFormat;
 

@@ -216,6 +216,8 @@ impl Gateway {
         }
         self.room.present.put(at, len);
         self.epochs.written(at, || self.memory.forget(at));
+        // A fill that has just heard "absent" must gain no new readers.
+        self.fills.forget(at);
         Ok(if stored.existed { Uploaded::Existing } else { Uploaded::Created })
     }
 
