@@ -257,7 +257,8 @@ fn a_token_that_cannot_be_written_is_1_and_says_what_to_do() {
     let told = desk.run(&[], &[]);
     assert_eq!(told.code, Some(1));
     assert!(
-        told.err.contains("cannot make an upload token in data/upload-token; set"),
+        told.err
+            .contains("cannot make an upload token in data/upload-token; set"),
         "{}",
         told.err
     );

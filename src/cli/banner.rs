@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use crate::config::{BucketKind, Config};
 use crate::server::Started;
 
-const NIX: &str = "nix --extra-experimental-features 'nix-command flakes'";
+const NIX: &str = "nix --extra-experimental-features nix-command";
+const NIX_WITH_FLAKES: &str = "nix --extra-experimental-features 'nix-command flakes'";
 
 /// All that the lines tell, kept apart from the settings, which the server takes.
 pub struct Banner {
@@ -100,8 +101,9 @@ impl Banner {
         let fetch = format!("{NIX} copy --from {url}{reader}{keys} ./result");
         example(text, "Fetch it:", &fetch);
         let keys = trust("extra-trusted-public-keys");
-        let build =
-            format!("{NIX} build --option extra-substituters {url}{reader}{keys} nixpkgs#hello");
+        let build = format!(
+            "{NIX_WITH_FLAKES} build --option extra-substituters {url}{reader}{keys} nixpkgs#hello"
+        );
         example(text, "Build with it:", &build);
     }
 }

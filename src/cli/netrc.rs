@@ -24,26 +24,16 @@ pub fn line(host: &str, password: &str) -> String {
 }
 
 /// Writes the file `netrc` beside the token's file, for its owner alone, and returns its place.
-/// `None`: a file of that name is there which narwharf did not write, and it is left as it is; or
-/// the folder is not ours to write in, as `/run/secrets` is.
+/// `None`: a file of that name is there which narwharf did not write, and it is left as it is.
 ///
 /// # Errors
-/// The token's file cannot be read, or the disk fails.
+/// The token's file cannot be read, or nothing can be written there, as in `/run/secrets`. The
+/// server does without: it is a convenience for whoever sits at this machine.
 pub fn beside(token_file: &Path) -> anyhow::Result<Option<PathBuf>> {
     let token = config::read_secret(token_file)
         .with_context(|| format!("cannot read {}", token_file.display()))?;
     let path = token_file.with_file_name("netrc");
-    match write(&path, &token) {
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
-            ) =>
-        {
-            Ok(None)
-        }
-        written => written.with_context(|| format!("cannot write {}", path.display())),
-    }
+    write(&path, &token).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn write(path: &Path, token: &SecretString) -> io::Result<Option<PathBuf>> {

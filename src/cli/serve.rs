@@ -22,10 +22,12 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
             path.display()
         )
     })?;
-    let netrc = match &token_file {
-        Some(token) => netrc::beside(token)?,
-        None => None,
-    };
+    let netrc = token_file.as_deref().and_then(|token| {
+        netrc::beside(token)
+            .inspect_err(|error| tracing::warn!("no netrc beside the upload token: {error:#}"))
+            .ok()
+            .flatten()
+    });
     let banner = Banner::new(&config, token_file, netrc);
     server::run(config, |started| banner.print(started))?;
     Ok(ExitCode::SUCCESS)
