@@ -79,7 +79,7 @@ pub enum UploadError {
     #[error("the gateway's disk failed: {0}")]
     Disk(std::io::Error),
     #[error("the bucket did not take it: {0}")]
-    Bucket(Arc<OriginError>),
+    Bucket(GatewayError),
     #[error("too many uploads at once")]
     Busy,
     #[error("the upload's task ended without an answer")]
@@ -88,6 +88,6 @@ pub enum UploadError {
 
 impl From<OriginError> for UploadError {
     fn from(cause: OriginError) -> Self {
-        Self::Bucket(Arc::new(cause))
+        Self::Bucket(cause.into())
     }
 }

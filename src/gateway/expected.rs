@@ -5,12 +5,11 @@
 //! counts, or its `NarHash` where the NAR is not compressed. Bounded, and lost at a restart: then
 //! such a NAR is checked by length and tag only, which is counted.
 
-use moka::sync::Cache;
-
 use crate::nix::compression::Compression;
 use crate::nix::hash::Sha256Hash;
-use crate::nix::key::{NarKey, ObjectKey};
+use crate::nix::key::NarKey;
 use crate::nix::narinfo::Narinfo;
+use crate::tier::memory::Notes;
 
 /// Names remembered; about 150 bytes each.
 const MAX_NAMES: u64 = 100_000;
@@ -18,12 +17,12 @@ const MAX_NAMES: u64 = 100_000;
 /// What narinfos said about NARs whose names are no hashes.
 #[derive(Debug)]
 pub struct Expected {
-    by_name: Cache<ObjectKey, Sha256Hash>,
+    by_name: Notes<Sha256Hash>,
 }
 
 impl Default for Expected {
     fn default() -> Self {
-        Self { by_name: Cache::new(MAX_NAMES) }
+        Self { by_name: Notes::new(MAX_NAMES, None) }
     }
 }
 
@@ -36,7 +35,7 @@ impl Expected {
         let uncompressed = narinfo.compression == Compression::None;
         let hash = narinfo.file_hash.or(uncompressed.then_some(narinfo.nar_hash));
         if let Some(hash) = hash {
-            self.by_name.insert(nar.object().clone(), hash);
+            self.by_name.put(nar.object(), hash);
         }
     }
 

@@ -1,1 +1,178 @@
+//! LAYER 2: the journeys of a document, a NAR and an upload, and the policies they follow.
+//!
+//! Only this layer knows the order in which tiers and the origin are asked. Two runtimes meet here:
+//! requests come in on actix's workers, and whatever talks to the origin or writes to disk runs on
+//! the engine, a multi-threaded tokio runtime, so that a client's speed or death reaches neither.
 
+pub mod document;
+mod encoding;
+mod epochs;
+pub mod error;
+mod expected;
+mod fill;
+mod fills;
+mod flights;
+mod freshness;
+mod handover;
+mod nar;
+mod progress;
+mod reader;
+pub mod served;
+pub mod upload;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+
+pub use encoding::{DecodeError, Encoding};
+pub use nar::Nar;
+
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::lookup::Lookup;
+use crate::metrics::Metrics;
+use crate::metrics::labels::{Kind, Outcome, Tier};
+use crate::nix::key::ObjectKey;
+use crate::nix::signature::TrustedKeys;
+use crate::origin::{Health, Origin};
+use crate::tier::disk::{DiskState, DiskTier, IndexState};
+use crate::tier::memory::{Held, MemoryTier};
+
+use document::Landed;
+use epochs::Epochs;
+use error::GatewayError;
+use expected::Expected;
+use fills::Fills;
+use flights::{Flights, NoAnswer};
+use freshness::{Age, Freshness};
+use upload::Room;
+
+/// The gateway: made once in `server/`, shared by all workers.
+#[derive(Debug)]
+pub struct Gateway {
+    store_dir: String,
+    uploads: config::Uploads,
+    trusted: Option<TrustedKeys>,
+    /// How long a request waits for the bucket before it is told that nobody knows. Beyond
+    /// everything the origin itself may take, so this bound is the second one.
+    patience: Duration,
+
+    engine: Handle,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+
+    memory: MemoryTier,
+    disk: DiskTier,
+    origin: Origin,
+
+    freshness: Freshness,
+    epochs: Epochs,
+    expected: Expected,
+    lookups: Flights<Landed>,
+    fills: Fills,
+    room: Room,
+}
+
+/// What `/ready` reports.
+#[derive(Debug)]
+pub struct Readiness {
+    pub bucket: Health,
+    pub disk: DiskState,
+    pub index: IndexState,
+}
+
+impl Gateway {
+    /// `engine`: the runtime that talks to the origin and the disk.
+    pub fn new(
+        config: &Config,
+        trusted: Option<TrustedKeys>,
+        engine: Handle,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        disk: DiskTier,
+        origin: Origin,
+    ) -> Arc<Self> {
+        let bucket = &config.bucket;
+        let gateway = Arc::new(Self {
+            store_dir: config.cache.store_dir.clone(),
+            uploads: config.uploads.clone(),
+            trusted,
+            patience: bucket.hold + bucket.connect_timeout + bucket.first_byte_timeout + bucket.idle_timeout,
+            lookups: Flights::new(engine.clone()),
+            engine,
+            clock,
+            memory: MemoryTier::new(config.memory.documents, config.memory.negative),
+            disk,
+            origin,
+            freshness: Freshness::new(&config.memory),
+            epochs: Epochs::default(),
+            expected: Expected::default(),
+            fills: Fills::default(),
+            room: Room::default(),
+            metrics,
+        });
+        let shown = Arc::downgrade(&gateway);
+        gateway.metrics.on_scrape(move |metrics| {
+            if let Some(gateway) = shown.upgrade() {
+                gateway.memory.show(metrics);
+                metrics.fills_in_flight.set(gateway.fills.count() as i64);
+            }
+        });
+        gateway
+    }
+
+    /// The state of every part that a request may need.
+    pub fn readiness(&self) -> Readiness {
+        Readiness { bucket: self.origin.health(), disk: self.disk.state(), index: self.disk.index_state() }
+    }
+
+    /// Asks the bucket for a sign of life, if none was heard lately. At most a few seconds.
+    pub async fn probe(self: &Arc<Self>) {
+        let gateway = Arc::clone(self);
+        let probe = self.engine.spawn(async move { gateway.origin.probe().await });
+        if let Ok(Err(cause)) = probe.await {
+            tracing::debug!(%cause, "the bucket did not answer a probe");
+        }
+    }
+
+    /// Lets the memory tier do its pending work; about once a second.
+    pub fn tidy(&self) {
+        self.memory.tidy();
+    }
+
+    /// Writes what is kept only in memory of the disk tier's order. Blocks, with a deadline.
+    pub fn close(&self) {
+        self.disk.close();
+    }
+
+    /// For how much longer a document may be kept by others.
+    pub fn remaining(&self, held: &Held) -> Duration {
+        match self.freshness.of(held, self.clock.now()) {
+            Age::Fresh { left } => left,
+            Age::Stale | Age::StaleAndAsked | Age::Expired => Duration::ZERO,
+        }
+    }
+
+    fn is_known_absent(&self, key: &ObjectKey, now: Instant) -> bool {
+        self.memory.absent_since(key).is_some_and(|since| self.freshness.is_absence_fresh(since, now))
+    }
+
+    fn count(&self, kind: Kind, tier: Tier, outcome: Outcome) {
+        self.metrics.cache_lookups.of((kind, tier, outcome)).inc();
+    }
+
+    /// Has the engine ask, and waits; a task that dies is an answer nobody knows.
+    async fn on_engine<T: Send + 'static>(
+        &self,
+        key: &ObjectKey,
+        asking: impl Future<Output = Lookup<T, GatewayError>> + Send + 'static,
+    ) -> Lookup<T, GatewayError> {
+        let no_answer = |why| Lookup::Unknown(GatewayError::NoAnswer { key: key.clone(), why });
+        match tokio::time::timeout(self.patience, self.engine.spawn(asking)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => no_answer(NoAnswer::Lost),
+            Err(_) => no_answer(NoAnswer::Late(self.patience)),
+        }
+    }
+}

@@ -1,1 +1,376 @@
+//! LAYER 3: what narwharf reads through and writes to, namely the bucket.
+//!
+//! [`Origin`] is the one way to it. Each request passes, in this order, the breaker (is there any
+//! point in asking?), the limit (a slot of its class's share), one request to the bucket under its
+//! deadlines, and, after a transient failure, the retries within their hold and budget. What comes
+//! back is found, absent or unknown. Nothing is kept here: that is the tiers' part, and tiers and
+//! origins do not know each other.
 
+mod ask;
+mod breaker;
+mod bucket;
+mod diagnose;
+mod error;
+mod limit;
+mod retry;
+mod stream;
+
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+pub use self::ask::{Ask, Fetched, Health, StoreBody, StoreFacts, Stored, Tries};
+pub use self::diagnose::diagnose;
+pub use self::error::{OpenError, OriginError, Wait};
+pub use self::limit::Class;
+pub use self::stream::ObjectStream;
+
+use self::breaker::{Breaker, Turn};
+use self::bucket::{Bucket, Got, upload_class};
+use self::limit::{Limit, Slot};
+use self::retry::{Patience, RetryBudget};
+use crate::clock::Clock;
+use crate::config;
+use crate::lookup::Lookup;
+use crate::metrics::labels::{Direction, Operation, Origin as Label, OriginOutcome};
+use crate::metrics::{Metrics, observe_since};
+use crate::nix::key::ObjectKey;
+use crate::object::ObjectMeta;
+use crate::range::RangeRequest;
+
+/// What a probe asks for. Every cache of Nix's own making has it; when it is absent, that too is
+/// an answer that only a healthy bucket with sound credentials gives.
+const PROBED: &str = "nix-cache-info";
+
+/// A failing bucket is told of this often at most, each failure being told by whoever asked.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// The bucket, shared by all who ask it. Clones are the same origin.
+///
+/// All methods are called on the runtime that owns the origins' connections. Each may be dropped
+/// half-way: the request is given up and its slot returned, except that an upload may have
+/// reached the bucket.
+#[derive(Clone)]
+pub struct Origin(Arc<Inner>);
+
+struct Inner {
+    bucket: Bucket,
+    limit: Limit,
+    breaker: Breaker,
+    budget: RetryBudget,
+    heard: Mutex<Heard>,
+    hold: Duration,
+    idle: Duration,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+}
+
+/// The last good and bad news of the bucket.
+#[derive(Default)]
+struct Heard {
+    success: Option<Instant>,
+    failure: Option<(Instant, OriginError)>,
+    /// When the log was last told of a failure.
+    told: Option<Instant>,
+}
+
+/// One request as the policies see it.
+#[derive(Clone, Copy)]
+struct Request<'a> {
+    key: &'a str,
+    operation: Operation,
+    class: Class,
+    patience: Patience,
+    /// How long to wait for a slot.
+    queue: Duration,
+    /// Whether its retries are taken from the budget. Those of an upload whose body is in are
+    /// not: giving up would cost the client all it has sent.
+    budgeted: bool,
+}
+
+impl Origin {
+    /// Makes the directory of a directory bucket; connects to nothing yet. Blocks for a moment.
+    pub fn open(
+        settings: &config::Bucket,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+    ) -> Result<Self, OpenError> {
+        Ok(Self(Arc::new(Inner {
+            bucket: Bucket::open(settings, clock.clone())?,
+            limit: Limit::new(settings.max_requests),
+            breaker: Breaker::new(),
+            budget: RetryBudget::default(),
+            heard: Mutex::default(),
+            hold: settings.hold,
+            idle: settings.idle_timeout,
+            metrics,
+            clock,
+        })))
+    }
+
+    /// One GET, no stat first. The body comes later, from the stream.
+    pub async fn fetch(&self, key: &ObjectKey, ask: &Ask) -> Lookup<Fetched, OriginError> {
+        let key = key.as_str();
+        let request = Request {
+            key,
+            operation: Operation::Get,
+            class: ask.class,
+            patience: match ask.tries {
+                Tries::One => Patience::One,
+                Tries::WithinHold => Patience::Hold(self.0.hold),
+            },
+            queue: self.0.hold,
+            budgeted: true,
+        };
+        let outcome = |got: &Option<Fetched>| match got {
+            Some(Fetched::Object(_)) => OriginOutcome::Found,
+            Some(Fetched::NotModified) => OriginOutcome::NotModified,
+            None => OriginOutcome::Absent,
+        };
+        let answer = self
+            .persist(request, outcome, |slot| self.get(key, ask, slot))
+            .await;
+        lookup(answer)
+    }
+
+    /// One HEAD, out of the documents' share whatever the object is.
+    pub async fn head(&self, key: &ObjectKey) -> Lookup<ObjectMeta, OriginError> {
+        let key = key.as_str();
+        let request = self.small(key, Operation::Head);
+        let outcome = |meta: &Option<ObjectMeta>| match meta {
+            Some(_) => OriginOutcome::Found,
+            None => OriginOutcome::Absent,
+        };
+        let answer = self
+            .persist(request, outcome, |slot| async move {
+                self.0.bucket.head(key, &slot).await
+            })
+            .await;
+        lookup(answer)
+    }
+
+    /// Writes a whole object, again and again for `hold` if need be. `Ok` means durable.
+    ///
+    /// After an error the object may be there or not: an answer can be lost on its way.
+    pub async fn store(
+        &self,
+        key: &ObjectKey,
+        body: &StoreBody,
+        about: &StoreFacts,
+        hold: Duration,
+    ) -> Result<Stored, OriginError> {
+        let key = key.as_str();
+        let request = Request {
+            key,
+            operation: Operation::Put,
+            class: upload_class(body),
+            patience: Patience::Hold(hold),
+            queue: hold,
+            budgeted: false,
+        };
+        let outcome = |stored: &Stored| match stored.existed {
+            true => OriginOutcome::Precondition,
+            false => OriginOutcome::Found,
+        };
+        let stored = self
+            .persist(request, outcome, |slot| async move {
+                self.0.bucket.put(key, body, about, &slot).await
+            })
+            .await?;
+        if !stored.existed {
+            let sent = self
+                .0
+                .metrics
+                .origin_bytes
+                .of((Label::Bucket, Direction::Out));
+            sent.inc_by(body.len());
+        }
+        Ok(stored)
+    }
+
+    /// Removes an object. One that is not there is removed already.
+    pub async fn remove(&self, key: &ObjectKey) -> Result<(), OriginError> {
+        let key = key.as_str();
+        let request = self.small(key, Operation::Delete);
+        self.persist(
+            request,
+            |()| OriginOutcome::Found,
+            |slot| async move { self.0.bucket.delete(key, &slot).await },
+        )
+        .await
+    }
+
+    /// Asks once for something cheap, whatever the breaker says. `Ok`: the bucket is reachable,
+    /// takes the credentials, exists, and can tell absent from forbidden.
+    pub async fn probe(&self) -> Result<(), OriginError> {
+        let request = Request {
+            patience: Patience::One,
+            ..self.small(PROBED, Operation::Get)
+        };
+        let ask = Ask {
+            range: Some(RangeRequest::Closed { first: 0, last: 0 }),
+            ..Ask::document()
+        };
+        let outcome = |got: &Option<Fetched>| match got {
+            Some(_) => OriginOutcome::Found,
+            None => OriginOutcome::Absent,
+        };
+        let attempt = |slot| self.get(PROBED, &ask, slot);
+        match self.once(request, outcome, &attempt).await {
+            Ok(Some(Fetched::Object(body))) => body.collect(1).await.map(drop),
+            Ok(Some(Fetched::NotModified) | None) | Err(OriginError::OutOfRange { .. }) => Ok(()),
+            Err(cause) => Err(cause),
+        }
+    }
+
+    /// What is known of the bucket without asking it.
+    pub fn health(&self) -> Health {
+        let heard = self.heard();
+        Health {
+            last_success: heard.success,
+            last_failure: heard.failure.clone(),
+            breaker_open: self.0.breaker.is_open(),
+        }
+    }
+
+    fn small<'a>(&self, key: &'a str, operation: Operation) -> Request<'a> {
+        Request {
+            key,
+            operation,
+            class: Class::Document,
+            patience: Patience::Hold(self.0.hold),
+            queue: self.0.hold,
+            budgeted: true,
+        }
+    }
+
+    async fn get(&self, key: &str, ask: &Ask, slot: Slot) -> Result<Option<Fetched>, OriginError> {
+        let inner = &self.0;
+        let got = inner.bucket.get(key, ask, &slot).await?;
+        Ok(got.map(|got| match got {
+            Got::NotModified => Fetched::NotModified,
+            Got::Object(opened) => Fetched::Object(ObjectStream::new(
+                opened,
+                key,
+                inner.idle,
+                inner.metrics.clone(),
+                slot,
+            )),
+        }))
+    }
+
+    /// Tries until there is an answer, or no point in another try. A failure that is tried again
+    /// is told here; the last one is told by whoever asked.
+    async fn persist<T, F, Fut>(
+        &self,
+        request: Request<'_>,
+        outcome: impl Fn(&T) -> OriginOutcome,
+        attempt: F,
+    ) -> Result<T, OriginError>
+    where
+        F: Fn(Slot) -> Fut,
+        Fut: Future<Output = Result<T, OriginError>>,
+    {
+        let inner = &self.0;
+        let mut tries = retry::Tries::begin(inner.clock.now(), request.patience);
+        if request.budgeted {
+            inner.budget.request(inner.clock.now());
+        }
+        loop {
+            if let Err(failing) = inner.breaker.admit(inner.clock.now()) {
+                return Err(OriginError::BreakerOpen {
+                    key: request.key.to_owned(),
+                    failing,
+                });
+            }
+            let cause = match self.once(request, &outcome, &attempt).await {
+                Ok(answer) => return Ok(answer),
+                Err(cause) => cause,
+            };
+            let now = inner.clock.now();
+            let Some(pause) = tries.pause_after(&cause, now) else {
+                return Err(cause);
+            };
+            if request.budgeted && !inner.budget.take_retry(now) {
+                return Err(cause);
+            }
+            tracing::debug!(key = request.key, %cause, ?pause, "asking the bucket again");
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// One request, counted and learned from.
+    async fn once<T, F, Fut>(
+        &self,
+        request: Request<'_>,
+        outcome: impl Fn(&T) -> OriginOutcome,
+        attempt: &F,
+    ) -> Result<T, OriginError>
+    where
+        F: Fn(Slot) -> Fut,
+        Fut: Future<Output = Result<T, OriginError>>,
+    {
+        let inner = &self.0;
+        let Some(slot) = inner.limit.slot(request.class, request.queue).await else {
+            return Err(OriginError::Busy {
+                key: request.key.to_owned(),
+                after: request.queue,
+            });
+        };
+        let began = Instant::now();
+        let answer = attempt(slot).await;
+        let labels = (Label::Bucket, request.operation);
+        observe_since(inner.metrics.origin_request_seconds.of(labels), began);
+        let outcome = match &answer {
+            Ok(answer) => outcome(answer),
+            Err(cause) => cause.outcome(),
+        };
+        let labels = (Label::Bucket, request.operation, outcome);
+        inner.metrics.origin_requests.of(labels).inc();
+        inner.bucket.count_cost(&inner.metrics, request.operation);
+        self.learn(answer.as_ref().err());
+        answer
+    }
+
+    /// Takes note of how a request ended, and tells when the bucket's fortune turns.
+    fn learn(&self, failure: Option<&OriginError>) {
+        if failure.is_some_and(|cause| !cause.is_the_buckets()) {
+            return;
+        }
+        let now = self.0.clock.now();
+        let success = failure.is_none_or(OriginError::is_answer);
+        match self.0.breaker.record(now, success) {
+            Some(Turn::Opened) => {
+                tracing::warn!("the bucket does nothing but fail: asking it once a second only");
+            }
+            Some(Turn::Closed) => tracing::warn!("the bucket answers again: asking it as usual"),
+            None => {}
+        }
+        let failure = failure.filter(|cause| !cause.is_about_the_object());
+        let up = self.0.metrics.origin_up.of((Label::Bucket,));
+        up.set(i64::from(failure.is_none()));
+        let mut heard = self.heard();
+        let Some(cause) = failure else {
+            heard.success = Some(now);
+            return;
+        };
+        heard.failure = Some((now, cause.clone()));
+        let told = heard.told.map(|at| now.saturating_duration_since(at));
+        if told.is_none_or(|ago| ago >= TOLD_EVERY) {
+            heard.told = Some(now);
+            tracing::warn!(%cause, "the bucket fails");
+        }
+    }
+
+    fn heard(&self) -> std::sync::MutexGuard<'_, Heard> {
+        self.0.heard.lock().expect("no panic while news are held")
+    }
+}
+
+fn lookup<T>(answer: Result<Option<T>, OriginError>) -> Lookup<T, OriginError> {
+    match answer {
+        Ok(Some(found)) => Lookup::Found(found),
+        Ok(None) => Lookup::Absent,
+        Err(cause) => Lookup::Unknown(cause),
+    }
+}

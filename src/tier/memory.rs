@@ -5,7 +5,7 @@
 //! which is why nothing here expires by itself.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
 
@@ -104,6 +104,30 @@ impl MemoryTier {
             metrics.memory_bytes.of((cache,)).set(bytes as i64);
             metrics.memory_entries.of((cache,)).set(entries as i64);
         }
+    }
+}
+
+/// Small facts about keys, bounded by their number: what was learnt on the way and can be learnt
+/// again, so that losing one costs a question and never an answer.
+#[derive(Debug)]
+pub struct Notes<V>(Cache<ObjectKey, V>);
+
+impl<V: Clone + Send + Sync + 'static> Notes<V> {
+    /// At most `entries` of them, each for at most `ttl` (`None`: until pushed out).
+    pub fn new(entries: u64, ttl: Option<Duration>) -> Self {
+        let builder = Cache::builder().max_capacity(entries);
+        Self(match ttl {
+            Some(ttl) => builder.time_to_live(ttl).build(),
+            None => builder.build(),
+        })
+    }
+
+    pub fn put(&self, key: &ObjectKey, fact: V) {
+        self.0.insert(key.clone(), fact);
+    }
+
+    pub fn get(&self, key: &ObjectKey) -> Option<V> {
+        self.0.get(key)
     }
 }
 

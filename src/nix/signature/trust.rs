@@ -33,6 +33,11 @@ impl TrustedKeys {
         self.0.is_empty()
     }
 
+    /// The keys' names, for messages.
+    pub fn names(&self) -> Vec<&str> {
+        self.0.iter().map(PublicKey::name).collect()
+    }
+
     /// Judges a narinfo of this store directory. CPU only: tens of microseconds for each signature that
     /// bears a trusted name, of which a narinfo has at most
     /// [`MAX_SIGNATURES`](super::super::narinfo::MAX_SIGNATURES).

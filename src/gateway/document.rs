@@ -1,0 +1,274 @@
+//! A document's journey: memory, the index, then one lookup at the bucket that all may join.
+//!
+//! A document may be replaced, so it has a time to live, after which it is revalidated by its tag;
+//! if nobody answers then, the old one is served. Narinfos are parsed before they are kept: what
+//! would make a client fail is never relayed.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::lookup::Lookup;
+use crate::metrics::labels::{Kind, Outcome, Tier};
+use crate::nix::key::{DocumentKey, DocumentKind, NarKey};
+use crate::nix::narinfo::{self, Narinfo};
+use crate::object::{Document, ObjectMeta};
+use crate::origin::{Ask, Fetched, ObjectStream, Tries};
+use crate::tier::memory::Held;
+
+use super::Gateway;
+use super::encoding::Encoding;
+use super::epochs::Epoch;
+use super::error::GatewayError;
+use super::freshness::{Age, Freshness, REVALIDATION_PATIENCE};
+use super::handover::Handover;
+use super::served::{Answered, How, Place};
+
+/// Larger documents are not kept in memory or in the index but passed (`design.md` §10.11).
+pub const MAX_KEPT: u64 = 64 * 1024;
+
+/// Reads of one body that may break before the lookup gives up; retries of the asking itself are
+/// the origin's.
+const BODY_TRIES: u32 = 3;
+
+/// A document on its way out.
+#[derive(Debug, Clone)]
+pub enum Page {
+    Held(Arc<Held>),
+    /// Too large to keep: the open body for whoever takes it first.
+    Large(Arc<Handover>),
+}
+
+/// What a lookup at the bucket gives to all that joined it.
+pub type Landed = Lookup<Page, GatewayError>;
+
+impl Gateway {
+    /// Memory, else the index, else the bucket. Past its time: revalidated, or stale.
+    ///
+    /// May be dropped at any time; the lookup at the bucket goes on for the others.
+    pub async fn document(self: &Arc<Self>, key: &DocumentKey) -> Answered<Page> {
+        let at = key.object();
+        let now = self.clock.now();
+        let known = self.recall(key);
+        if known.is_none() && self.is_known_absent(at, now) {
+            self.count(kind_of(key), Tier::Memory, Outcome::NegativeHit);
+            return Answered { answer: Lookup::Absent, how: How::NegativeHit };
+        }
+        let mut stale = None;
+        if let Some((held, place)) = known {
+            match self.freshness.of(&held, now) {
+                Age::Fresh { .. } => {
+                    let how = How::Hit(place);
+                    return Answered { answer: Lookup::Found(Page::Held(held)), how };
+                }
+                Age::StaleAndAsked => {
+                    self.count(kind_of(key), Tier::Memory, Outcome::Stale);
+                    return Answered { answer: Lookup::Found(Page::Held(held)), how: How::Stale };
+                }
+                Age::Stale => stale = Some(held),
+                Age::Expired => {}
+            }
+        }
+        self.ask_bucket(key, stale).await
+    }
+
+    async fn ask_bucket(self: &Arc<Self>, key: &DocumentKey, stale: Option<Arc<Held>>) -> Answered<Page> {
+        let mut seat = self.lookups.join(key.object(), || {
+            let (gateway, key, stale) = (Arc::clone(self), key.clone(), stale.clone());
+            async move { gateway.fetch_document(&key, stale).await }
+        });
+        let patience = if stale.is_some() { REVALIDATION_PATIENCE } else { self.patience };
+        let landed = seat.answer(patience).await.unwrap_or_else(|why| {
+            Lookup::Unknown(GatewayError::NoAnswer { key: key.object().clone(), why })
+        });
+        let forwarded = |stored| How::Forwarded { stored, joined: seat.joined };
+        match (landed, stale) {
+            (Lookup::Unknown(_), Some(held)) => {
+                self.count(kind_of(key), Tier::Memory, Outcome::Stale);
+                Answered { answer: Lookup::Found(Page::Held(held)), how: How::Stale }
+            }
+            (Lookup::Found(Page::Large(body)), _) => {
+                Answered { answer: Lookup::Found(Page::Large(body)), how: How::Passed }
+            }
+            (Lookup::Found(page), _) => Answered { answer: Lookup::Found(page), how: forwarded(true) },
+            (Lookup::Absent, _) => Answered { answer: Lookup::Absent, how: forwarded(false) },
+            (Lookup::Unknown(cause), None) => {
+                Answered { answer: Lookup::Unknown(cause), how: forwarded(false) }
+            }
+        }
+    }
+
+    /// What memory or the index hold, of whatever age.
+    fn recall(&self, key: &DocumentKey) -> Option<(Arc<Held>, Place)> {
+        let at = key.object();
+        if let Some(held) = self.memory.document(at) {
+            self.count(kind_of(key), Tier::Memory, Outcome::Hit);
+            return Some((held, Place::Memory));
+        }
+        self.count(kind_of(key), Tier::Memory, Outcome::Miss);
+        let seen = self.epochs.now(at);
+        let Some(document) = self.disk.document(at) else {
+            self.count(kind_of(key), Tier::Index, Outcome::Miss);
+            return None;
+        };
+        self.count(kind_of(key), Tier::Index, Outcome::Hit);
+        self.learn(key, &document.bytes);
+        let validated = Freshness::monotonic(&self.clock, document.validated);
+        let held = Arc::new(Held::new(document, validated));
+        self.epochs.unless_written(at, seen, || self.memory.keep(at, Arc::clone(&held)));
+        Some((held, Place::Index))
+    }
+
+    /// One lookup at the bucket; what it brings is kept, unless the key was written meanwhile.
+    async fn fetch_document(self: Arc<Self>, key: &DocumentKey, stale: Option<Arc<Held>>) -> Landed {
+        let at = key.object();
+        let seen = self.epochs.now(at);
+        let mut ask = Ask::document();
+        if let Some(old) = &stale {
+            ask.if_none_match = old.document.etag.clone();
+            ask.tries = Tries::One;
+        }
+        let mut tries = 0;
+        let fetched = loop {
+            tries += 1;
+            match self.origin.fetch(at, &ask).await {
+                Lookup::Found(Fetched::NotModified) => break self.renewed(key, stale.as_deref()),
+                Lookup::Found(Fetched::Object(stream)) => match self.read_document(key, stream).await {
+                    Lookup::Unknown(GatewayError::Origin(cause))
+                        if cause.is_transient() && tries < BODY_TRIES && stale.is_none() => {}
+                    read => break read,
+                },
+                Lookup::Absent => break Lookup::Absent,
+                Lookup::Unknown(cause) => break Lookup::Unknown(cause.into()),
+            }
+        };
+        let outcome = match &fetched {
+            Lookup::Found(_) => Outcome::Hit,
+            Lookup::Absent => Outcome::Miss,
+            Lookup::Unknown(cause) => {
+                tracing::warn!(key = %at, %cause, "the bucket gave no document");
+                Outcome::Unknown
+            }
+        };
+        self.count(kind_of(key), Tier::Bucket, outcome);
+        self.keep_landed(key, seen, &fetched, stale.as_deref());
+        fetched
+    }
+
+    fn keep_landed(&self, key: &DocumentKey, seen: Epoch, landed: &Landed, stale: Option<&Held>) {
+        let at = key.object();
+        self.epochs.unless_written(at, seen, || match landed {
+            Lookup::Found(Page::Held(held)) => {
+                self.memory.keep(at, Arc::clone(held));
+                self.disk.keep_document(at, &held.document);
+            }
+            Lookup::Found(Page::Large(_)) => {
+                self.memory.forget(at);
+                self.disk.forget_document(at);
+            }
+            Lookup::Absent => {
+                self.memory.keep_absent(at, self.clock.now());
+                self.disk.forget_document(at);
+            }
+            Lookup::Unknown(_) => {
+                if let Some(old) = stale {
+                    let retry_at = Some(self.freshness.retry_at(self.clock.now()));
+                    let held = Held { document: old.document.clone(), tag: old.tag.clone(), retry_at, ..*old };
+                    self.memory.keep(at, Arc::new(held));
+                }
+            }
+        });
+    }
+
+    fn renewed(&self, key: &DocumentKey, stale: Option<&Held>) -> Landed {
+        let Some(old) = stale else {
+            let why = "304 to an unconditional request".into();
+            return Lookup::Unknown(GatewayError::Corrupt { key: key.object().clone(), why });
+        };
+        let document = Document { validated: self.clock.wall(), ..old.document.clone() };
+        let validated = self.clock.now();
+        Lookup::Found(Page::Held(Arc::new(Held { document, tag: old.tag.clone(), validated, retry_at: None })))
+    }
+
+    async fn read_document(&self, key: &DocumentKey, stream: ObjectStream) -> Landed {
+        let limit = match key.kind() {
+            DocumentKind::Narinfo => narinfo::MAX_LEN as u64,
+            _ => MAX_KEPT,
+        };
+        if stream.meta.len > limit {
+            if key.kind() == DocumentKind::Narinfo {
+                let why = format!("{} bytes are no narinfo (at most {limit})", stream.meta.len);
+                return Lookup::Unknown(GatewayError::Corrupt { key: key.object().clone(), why });
+            }
+            return Lookup::Found(Page::Large(Arc::new(Handover::new(stream))));
+        }
+        let meta = stream.meta.clone();
+        let bytes = match stream.collect(limit).await {
+            Ok(bytes) => bytes,
+            Err(cause) => return Lookup::Unknown(cause.into()),
+        };
+        let document = Document {
+            bytes,
+            etag: meta.etag.clone(),
+            last_modified: meta.last_modified,
+            content_type: meta.content_type.clone(),
+            content_encoding: meta.content_encoding.clone(),
+            validated: self.clock.wall(),
+        };
+        let document = match key.kind() {
+            DocumentKind::Narinfo => match self.relay_narinfo(key, document, &meta).await {
+                Ok(document) => document,
+                Err(why) => {
+                    return Lookup::Unknown(GatewayError::Corrupt { key: key.object().clone(), why });
+                }
+            },
+            _ => document,
+        };
+        Lookup::Found(Page::Held(Arc::new(Held::new(document, self.clock.now()))))
+    }
+
+    /// A narinfo from the bucket as it may be relayed: decoded, sound, and about this key.
+    async fn relay_narinfo(&self, key: &DocumentKey, document: Document, meta: &ObjectMeta) -> Result<Document, String> {
+        let named = meta.content_encoding.as_deref().unwrap_or_default();
+        let encoding = Encoding::parse(named).map_err(|()| format!("its Content-Encoding {named} is unknown"))?;
+        let plain = match encoding {
+            None => document.bytes,
+            Some(encoding) => {
+                let plain = encoding.decode(&document.bytes).await.map_err(|cause| cause.to_string())?;
+                tracing::info!(key = %key.object(), encoding = encoding.as_str(), "narinfo relayed without its Content-Encoding");
+                plain
+            }
+        };
+        let hash = key.store_path_hash().ok_or("its key names no store path")?;
+        let relayed = Narinfo::relay(&self.store_dir, hash, plain).map_err(|cause| cause.to_string())?;
+        if relayed.dropped_signatures > 0 {
+            tracing::info!(key = %key.object(), dropped = relayed.dropped_signatures, "narinfo relayed without malformed Sig lines");
+        }
+        if let Some(nar) = NarKey::from_url(key.namespace(), &relayed.narinfo.url) {
+            self.expected.learn(&nar, &relayed.narinfo);
+        }
+        Ok(Document { bytes: relayed.bytes, content_encoding: None, ..document })
+    }
+
+    /// Learns from a narinfo that was checked when it was kept.
+    pub(super) fn learn(&self, key: &DocumentKey, bytes: &Bytes) {
+        if key.kind() == DocumentKind::Narinfo
+            && let Ok(narinfo) = Narinfo::parse(&self.store_dir, bytes)
+            && let Some(nar) = NarKey::from_url(key.namespace(), &narinfo.url)
+        {
+            self.expected.learn(&nar, &narinfo);
+        }
+    }
+}
+
+/// A document's kind in the words of the metrics.
+pub fn kind_of(key: &DocumentKey) -> Kind {
+    match key.kind() {
+        DocumentKind::Narinfo => Kind::Narinfo,
+        DocumentKind::Listing
+        | DocumentKind::Log
+        | DocumentKind::Realisation
+        | DocumentKind::BuildTrace
+        | DocumentKind::DebugInfo => Kind::Document,
+    }
+}

@@ -1,0 +1,215 @@
+//! A NAR's journey: the disk, else a fill that others may join, else a pass.
+
+use std::sync::Arc;
+
+use crate::body::{Pieces, file_pieces};
+use crate::lookup::Lookup;
+use crate::metrics::labels::{Kind, Outcome, Source, Tier};
+use crate::nix::key::NarKey;
+use crate::object::{ETag, ObjectMeta};
+use crate::origin::{Ask, Fetched};
+use crate::range::{ByteRange, RangeRequest};
+use crate::tier::disk::{Blob, BlobLookup};
+
+use super::Gateway;
+use super::error::GatewayError;
+use super::fill::{self, Fill, Opening};
+use super::handover::Handover;
+use super::progress::WITHHELD;
+use super::reader;
+use super::served::{Answered, How, NarFacts, Place};
+
+/// A NAR that was found: what its answer says, and where its bytes are to be had.
+#[derive(Debug)]
+pub struct Nar {
+    pub facts: NarFacts,
+    bytes: Bytes,
+}
+
+#[derive(Debug)]
+enum Bytes {
+    Blob(Blob),
+    Fill(Arc<Fill>),
+    Passed(Arc<Handover>),
+}
+
+impl Nar {
+    /// Where the bytes come from, for the metrics.
+    pub fn source(&self) -> Source {
+        match &self.bytes {
+            Bytes::Blob(_) => Source::Disk,
+            Bytes::Fill(_) => Source::Fill,
+            Bytes::Passed(_) => Source::Bucket,
+        }
+    }
+}
+
+impl Gateway {
+    /// The disk, else a fill that others may join, else a pass. A sick disk is a miss, never an error.
+    ///
+    /// May be dropped at any time; a fill goes on for the others.
+    pub async fn nar(self: &Arc<Self>, key: &NarKey) -> Answered<Nar> {
+        let unindexed = match self.disk.lookup(key.object()) {
+            BlobLookup::Hit(blob) => {
+                self.count(Kind::Nar, Tier::Disk, Outcome::Hit);
+                let nar = Nar { facts: self.blob_facts(key, &blob), bytes: Bytes::Blob(blob) };
+                return Answered { answer: Lookup::Found(nar), how: How::Hit(Place::Disk) };
+            }
+            BlobLookup::Unindexed(blob) => Some(blob),
+            BlobLookup::Miss => None,
+        };
+        self.count(Kind::Nar, Tier::Disk, Outcome::Miss);
+        if unindexed.is_none() && self.is_known_absent(key.object(), self.clock.now()) {
+            self.count(Kind::Nar, Tier::Memory, Outcome::NegativeHit);
+            return Answered { answer: Lookup::Absent, how: How::NegativeHit };
+        }
+        self.join_fill(key, unindexed).await
+    }
+
+    /// What HEAD of a NAR answers. Uploaders skip what HEAD finds, so where uploads are on it speaks
+    /// for the bucket; otherwise the tiers may answer, and no fill is begun either way.
+    pub async fn head_nar(self: &Arc<Self>, key: &NarKey) -> Answered<NarFacts> {
+        let at = key.object();
+        if !self.uploads.enabled {
+            if let BlobLookup::Hit(blob) = self.disk.lookup(at) {
+                let facts = self.blob_facts(key, &blob);
+                return Answered { answer: Lookup::Found(facts), how: How::Hit(Place::Disk) };
+            }
+            if let Some(facts) = self.fills.find(key).and_then(|fill| Some(fill.opened()?.facts.clone())) {
+                let how = How::Forwarded { stored: true, joined: true };
+                return Answered { answer: Lookup::Found(facts), how };
+            }
+            if self.is_known_absent(at, self.clock.now()) {
+                return Answered { answer: Lookup::Absent, how: How::NegativeHit };
+            }
+        }
+        let (gateway, key) = (Arc::clone(self), key.clone());
+        let answer = self.on_engine(at, async move { gateway.ask_presence(&key).await }).await;
+        Answered { answer, how: How::Forwarded { stored: false, joined: false } }
+    }
+
+    /// Asks the bucket whether it holds the NAR, and remembers a "no".
+    pub(super) async fn ask_presence(&self, key: &NarKey) -> Lookup<NarFacts, GatewayError> {
+        let at = key.object();
+        let seen = self.epochs.now(at);
+        let answer = self.origin.head(at).await.map_unknown(GatewayError::from);
+        let outcome = match &answer {
+            Lookup::Found(_) => Outcome::Hit,
+            Lookup::Absent => {
+                let now = self.clock.now();
+                self.epochs.unless_written(at, seen, || self.memory.keep_absent(at, now));
+                Outcome::Miss
+            }
+            Lookup::Unknown(_) => Outcome::Unknown,
+        };
+        self.count(Kind::Nar, Tier::Bucket, outcome);
+        answer.map(|meta| self.nar_facts(key, &meta))
+    }
+
+    /// The bytes of a NAR, or of a piece of it.
+    pub async fn nar_pieces(self: &Arc<Self>, key: &NarKey, nar: Nar, range: Option<ByteRange>) -> Result<Pieces, GatewayError> {
+        let len = nar.facts.len;
+        let Ok(wanted) = range.map_or_else(|| RangeRequest::From { first: 0 }.within(len), Ok) else {
+            return Ok(Box::pin(futures_util::stream::empty())); // An empty object has no piece.
+        };
+        match nar.bytes {
+            Bytes::Blob(blob) => Ok(file_pieces(blob.file, wanted.start(), wanted.size())),
+            Bytes::Fill(fill) => Ok(reader::along(fill, wanted, Arc::clone(&self.metrics))),
+            Bytes::Passed(body) => self.pass(key, &body, range).await,
+        }
+    }
+
+    async fn pass(self: &Arc<Self>, key: &NarKey, body: &Handover, range: Option<ByteRange>) -> Result<Pieces, GatewayError> {
+        let expected = self.expected.hash_of(key);
+        if range.is_none()
+            && let Some(stream) = body.take()
+        {
+            return Ok(reader::passed(&self.engine, stream, expected));
+        }
+        let range = range.map(|range| RangeRequest::Closed { first: range.start(), last: range.end() - 1 });
+        let ask = Ask { range, if_match: body.meta.etag.clone(), ..Ask::nar() };
+        let (gateway, at) = (Arc::clone(self), key.object().clone());
+        let fetched = self.on_engine(key.object(), async move {
+            gateway.origin.fetch(&at, &ask).await.map_unknown(GatewayError::from)
+        });
+        match fetched.await {
+            Lookup::Found(Fetched::Object(stream)) => {
+                let expected = expected.filter(|_| range.is_none());
+                if expected.is_none() {
+                    self.metrics.unverified_bytes.inc_by(stream.expected());
+                }
+                Ok(reader::passed(&self.engine, stream, expected))
+            }
+            Lookup::Unknown(cause) => Err(cause),
+            Lookup::Found(Fetched::NotModified) | Lookup::Absent => {
+                let why = "it went away between two requests".into();
+                Err(GatewayError::Corrupt { key: key.object().clone(), why })
+            }
+        }
+    }
+
+    async fn join_fill(self: &Arc<Self>, key: &NarKey, unindexed: Option<Blob>) -> Answered<Nar> {
+        let joined = self.fills.join(key, |fill, in_flight| {
+            let gateway = Arc::clone(self);
+            self.engine.spawn(async move {
+                let _in_flight = in_flight;
+                match unindexed {
+                    Some(blob) => fill::from_blob(gateway, fill, blob).await,
+                    None => fill::from_bucket(gateway, fill).await,
+                }
+            });
+        });
+        if joined.joined {
+            self.metrics.fill_joins.inc();
+        }
+        // What is withheld whole is worth waiting for: a failure is then a status, not a cut.
+        let opening = joined.fill.opening(self.patience, |opened| opened.facts.len <= WITHHELD).await;
+        let how = |stored| How::Forwarded { stored, joined: joined.joined };
+        let (answer, how, outcome) = match opening {
+            Opening::Readable => match joined.fill.opened() {
+                Some(opened) => {
+                    let facts = opened.facts.clone();
+                    let nar = Nar { facts, bytes: Bytes::Fill(joined.fill) };
+                    (Lookup::Found(nar), how(true), Outcome::Hit)
+                }
+                None => unreachable!("a fill is open before its first byte may be read"),
+            },
+            Opening::Unstored(body) => {
+                let nar = Nar { facts: self.nar_facts(key, &body.meta), bytes: Bytes::Passed(body) };
+                (Lookup::Found(nar), How::Passed, Outcome::Hit)
+            }
+            Opening::Absent => (Lookup::Absent, how(false), Outcome::Miss),
+            Opening::Failed(cause) => (Lookup::Unknown((*cause).clone()), how(false), Outcome::Unknown),
+        };
+        self.count(Kind::Nar, Tier::Bucket, outcome);
+        Answered { answer, how }
+    }
+
+    /// What an answer says of a NAR that the bucket described.
+    pub(super) fn nar_facts(&self, key: &NarKey, meta: &ObjectMeta) -> NarFacts {
+        NarFacts {
+            len: meta.len,
+            tag: tag_of(key, meta.etag.as_ref()),
+            last_modified: meta.last_modified,
+            immutable: key.content_hash().is_some(),
+        }
+    }
+
+    /// What an answer says of a NAR on disk.
+    pub(super) fn blob_facts(&self, key: &NarKey, blob: &Blob) -> NarFacts {
+        NarFacts {
+            len: blob.len,
+            tag: tag_of(key, blob.etag.as_ref()),
+            last_modified: blob.last_modified,
+            immutable: key.content_hash().is_some(),
+        }
+    }
+}
+
+/// The hash in the name, else the bucket's tag (`design.md` §10.4).
+fn tag_of(key: &NarKey, bucket: Option<&ETag>) -> Option<ETag> {
+    match key.content_hash() {
+        Some(hash) => ETag::new(&hash.to_nix32()),
+        None => bucket.cloned(),
+    }
+}

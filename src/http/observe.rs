@@ -1,0 +1,179 @@
+//! One line in the access log and one count in the metrics for each request, when it is over.
+//!
+//! A streamed body is over when actix drops it: sent whole, or given up because the client left.
+//! So what is logged are bytes handed to the connection, not bytes promised.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use actix_web::HttpResponse;
+use actix_web::body::{BodySize, BoxBody, MessageBody, SizedStream};
+use actix_web::http::Method;
+use actix_web::http::header::HeaderValue;
+use bytes::Bytes;
+use futures_util::stream::empty;
+
+use crate::metrics::Metrics;
+use crate::metrics::labels::{self, Kind, Label, Source, Status};
+
+use super::reply::{CACHE_STATUS, REQUEST_ID, Reply};
+
+/// Ids that differ within a process, and most likely between processes: a random half and a count.
+#[derive(Debug)]
+pub struct RequestIds {
+    process: u32,
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    pub fn new() -> Self {
+        let process = getrandom::u32().unwrap_or_else(|_| std::process::id());
+        Self { process, next: AtomicU64::new(1) }
+    }
+
+    pub fn next(&self) -> String {
+        format!("{:08x}-{:x}", self.process, self.next.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl Default for RequestIds {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A request being answered. Dropped, it is over: counted, and logged where that is wanted.
+#[derive(Debug)]
+pub struct Observed {
+    metrics: Arc<Metrics>,
+    log: bool,
+    started: Instant,
+    pub id: String,
+    method: Method,
+    target: String,
+    pub kind: Kind,
+    /// `None` while there is no answer; a client that left before has none ever.
+    answered: Option<Answer>,
+    sent: u64,
+}
+
+#[derive(Debug)]
+struct Answer {
+    first_byte: Duration,
+    status: u16,
+    promised: u64,
+    how: &'static str,
+    source: Source,
+}
+
+impl Observed {
+    pub fn begin(metrics: Arc<Metrics>, log: bool, id: String, method: &Method, target: String) -> Self {
+        metrics.http_in_flight.inc();
+        Self {
+            metrics,
+            log,
+            started: Instant::now(),
+            id,
+            method: method.clone(),
+            target,
+            kind: Kind::Other,
+            answered: None,
+            sent: 0,
+        }
+    }
+
+    /// Takes over the answer: adds what every answer carries and sees it to its end.
+    pub fn answer(mut self, reply: Reply) -> HttpResponse {
+        let Reply { mut response, how, source } = reply;
+        let headers = response.headers_mut();
+        if let Ok(id) = HeaderValue::from_str(&self.id) {
+            headers.insert(REQUEST_ID, id);
+        }
+        if let Some(status) = how.cache_status() {
+            headers.insert(CACHE_STATUS, HeaderValue::from_static(status));
+        }
+        let first_byte = self.started.elapsed();
+        self.metrics.http_first_byte_seconds.of((self.kind, source)).observe(first_byte.as_secs_f64());
+        let head = self.method == Method::HEAD;
+        let promised = match response.body().size() {
+            BodySize::Sized(len) if !head => len,
+            _ => 0,
+        };
+        let status = response.status().as_u16();
+        self.answered = Some(Answer { first_byte, status, promised, how: how.as_str(), source });
+        response.map_body(|_, body| {
+            let body = match body.size() {
+                BodySize::Sized(len) if head => SizedStream::new(len, empty::<Result<Bytes, std::io::Error>>()).boxed(),
+                _ => body,
+            };
+            Watched { body, seen: self }.boxed()
+        })
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        let total = self.started.elapsed();
+        let left = Answer { first_byte: total, status: 0, promised: 0, how: "left", source: Source::None };
+        let answer = self.answered.take().unwrap_or(left);
+        let metrics = &self.metrics;
+        metrics.http_in_flight.dec();
+        metrics.http_requests.of((self.kind, method_label(&self.method), Status::of(answer.status))).inc();
+        metrics.http_request_seconds.of((self.kind,)).observe(total.as_secs_f64());
+        metrics.http_response_bytes.of((self.kind, answer.source)).inc_by(self.sent);
+        if self.log {
+            tracing::info!(
+                target: "narwharf::access",
+                id = self.id,
+                method = self.method.as_str(),
+                path = self.target,
+                kind = self.kind.as_str(),
+                status = answer.status,
+                bytes = self.sent,
+                whole = self.sent == answer.promised,
+                first_byte_us = answer.first_byte.as_micros() as u64,
+                total_us = total.as_micros() as u64,
+                how = answer.how,
+            );
+        }
+    }
+}
+
+fn method_label(method: &Method) -> labels::Method {
+    match *method {
+        Method::GET => labels::Method::Get,
+        Method::HEAD => labels::Method::Head,
+        Method::PUT => labels::Method::Put,
+        Method::DELETE => labels::Method::Delete,
+        _ => labels::Method::Other,
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A body whose bytes are counted on their way.
+    struct Watched {
+        #[pin]
+        body: BoxBody,
+        seen: Observed,
+    }
+}
+
+impl MessageBody for Watched {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let this = self.project();
+        let polled = this.body.poll_next(cx);
+        if let Poll::Ready(Some(Ok(chunk))) = &polled {
+            this.seen.sent += chunk.len() as u64;
+        }
+        polled
+    }
+}

@@ -1,0 +1,243 @@
+//! sled, and the only file that knows it: two trees, and a wall around what sled does when its
+//! files are broken.
+//!
+//! Measured on 0.34.7: after a power cut `open` may return an error or panic; a truncated file
+//! panics, sometimes only when the page is read; a full disk fails every later write until the
+//! database is opened anew. So every call here turns a panic into a value, and whoever must not
+//! wait for ever makes the call through [`within`].
+
+use std::any::Any;
+use std::io;
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use super::behind::Round;
+use super::record::{BlobRecord, encode_document};
+use crate::nix::key::ObjectKey;
+use crate::object::Document;
+
+/// Written data is synced at least so often.
+const FLUSH_EVERY_MS: u64 = 500;
+
+/// Why the database did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    #[error("{0}")]
+    Failed(#[from] sled::Error),
+    #[error("sled panicked: {0}")]
+    Panicked(String),
+    #[error("sled was silent for {0:?}")]
+    Silent(Duration),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("it has grown to {size} bytes, {limit} are allowed")]
+    TooLarge { size: u64, limit: u64 },
+}
+
+impl Trouble {
+    /// Whether the disk is to blame rather than what is in the index, so that the same files may do
+    /// well later.
+    pub fn is_of_the_disk(&self) -> bool {
+        let (Self::Io(error) | Self::Failed(sled::Error::Io(error))) = self else {
+            return false;
+        };
+        matches!(
+            error.kind(),
+            io::ErrorKind::StorageFull
+                | io::ErrorKind::QuotaExceeded
+                | io::ErrorKind::ReadOnlyFilesystem
+                | io::ErrorKind::PermissionDenied
+        )
+    }
+}
+
+/// The open database.
+pub(super) struct Store {
+    db: sled::Db,
+    blobs: sled::Tree,
+    documents: sled::Tree,
+}
+
+impl Store {
+    /// Opens or creates the database in `dir`, with `cache` bytes of memory for its pages.
+    pub fn open(dir: &Path, cache: u64) -> Result<Self, Trouble> {
+        guarded(|| {
+            let db = sled::Config::new()
+                .path(dir)
+                .cache_capacity(cache)
+                .flush_every_ms(Some(FLUSH_EVERY_MS))
+                .open()?;
+            Ok(Self {
+                blobs: db.open_tree("blobs")?,
+                documents: db.open_tree("documents")?,
+                db,
+            })
+        })
+    }
+
+    pub fn blob(&self, key: &ObjectKey) -> Result<Option<BlobRecord>, Trouble> {
+        let found = guarded(|| Ok(self.blobs.get(key.as_str())?))?;
+        Ok(found.and_then(|bytes| BlobRecord::decode(&bytes)))
+    }
+
+    /// The stored form of a document; [`super::record`] reads it.
+    pub fn document(&self, key: &ObjectKey) -> Result<Option<sled::IVec>, Trouble> {
+        guarded(|| Ok(self.documents.get(key.as_str())?))
+    }
+
+    /// At most `count` blobs whose keys come after `after`. What cannot be read is `Err` with its
+    /// raw key, so that the caller can have it forgotten and go on behind it.
+    pub fn blobs_after(&self, after: &[u8], count: usize) -> Result<Vec<Listed>, Trouble> {
+        guarded(|| {
+            let range = (Bound::Excluded(after), Bound::Unbounded);
+            let mut listed = Vec::new();
+            for item in self.blobs.range::<&[u8], _>(range).take(count) {
+                let (key, value) = item?;
+                let record = read_key(&key).zip(BlobRecord::decode(&value));
+                listed.push(Listed {
+                    raw_key: key.to_vec(),
+                    record,
+                });
+            }
+            Ok(listed)
+        })
+    }
+
+    /// Removes entries whose keys or values mean nothing to this version.
+    pub fn drop_unreadable(&self, raw_keys: &[Vec<u8>]) -> Result<(), Trouble> {
+        guarded(|| {
+            let mut batch = sled::Batch::default();
+            raw_keys.iter().for_each(|key| batch.remove(key.as_slice()));
+            Ok(self.blobs.apply_batch(batch)?)
+        })
+    }
+
+    /// Carries out what has been waiting, and syncs when a crash must not undo it.
+    pub fn apply(
+        &self,
+        blobs: &Round<BlobRecord>,
+        documents: &Round<Document>,
+    ) -> Result<(), Trouble> {
+        guarded(|| {
+            carry_out(&self.blobs, blobs, BlobRecord::encode)?;
+            carry_out(&self.documents, documents, encode_document)?;
+            if documents.urgent {
+                self.db.flush()?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Bytes of its files.
+    pub fn size(&self) -> Result<u64, Trouble> {
+        guarded(|| Ok(self.db.size_on_disk()?))
+    }
+
+    /// Syncs and closes. The files may be opened again once this has returned.
+    pub fn close(self) -> Result<(), Trouble> {
+        guarded(|| {
+            self.db.flush()?;
+            drop(self);
+            Ok(())
+        })
+    }
+}
+
+/// An entry met while listing.
+pub(super) struct Listed {
+    pub raw_key: Vec<u8>,
+    /// `None`: of another version, or no key of ours.
+    pub record: Option<(ObjectKey, BlobRecord)>,
+}
+
+fn carry_out<V>(
+    tree: &sled::Tree,
+    round: &Round<V>,
+    encode: impl Fn(&V) -> Vec<u8>,
+) -> Result<(), sled::Error> {
+    if round.clear {
+        tree.clear()?;
+    }
+    if round.changes.is_empty() {
+        return Ok(());
+    }
+    let mut batch = sled::Batch::default();
+    for (key, value) in &round.changes {
+        match value {
+            Some(value) => batch.insert(key.as_str(), encode(value)),
+            None => batch.remove(key.as_str()),
+        }
+    }
+    tree.apply_batch(batch)
+}
+
+fn read_key(raw: &[u8]) -> Option<ObjectKey> {
+    ObjectKey::from_stored(std::str::from_utf8(raw).ok()?)
+}
+
+/// A panic inside sled as a value. What sled leaves behind then is never used again: its owner
+/// drops it and opens another.
+fn guarded<T>(call: impl FnOnce() -> Result<T, Trouble>) -> Result<T, Trouble> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| Err(Trouble::Panicked(said(panic))))
+}
+
+fn said(panic: Box<dyn Any + Send>) -> String {
+    match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(panic) => panic
+            .downcast_ref::<&str>()
+            .map_or_else(|| "no message".to_owned(), |text| (*text).to_owned()),
+    }
+}
+
+/// Makes a call on a thread of its own and waits for it no longer than `deadline`. A call that is
+/// late is left to itself; its result is dropped on its own thread if it ever comes.
+pub(super) fn within<T: Send + 'static>(
+    deadline: Duration,
+    call: impl FnOnce() -> Result<T, Trouble> + Send + 'static,
+) -> Result<T, Trouble> {
+    let (answer, answered) = mpsc::sync_channel(1);
+    thread::Builder::new()
+        .name("index-call".to_owned())
+        .spawn(move || {
+            // Nobody listens any more when the call was late, and then nobody is to be told.
+            let _ = answer.send(guarded(call));
+        })?;
+    answered
+        .recv_timeout(deadline)
+        .unwrap_or(Err(Trouble::Silent(deadline)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_answer() {
+        let trouble = guarded::<()>(|| panic!("page {} is odd", 7)).unwrap_err();
+        assert_eq!(trouble.to_string(), "sled panicked: page 7 is odd");
+    }
+
+    #[test]
+    fn a_call_that_hangs_is_left_alone() {
+        let (hold, held) = mpsc::channel::<()>();
+        let late = within(Duration::from_millis(1), move || {
+            let _ = held.recv();
+            Ok(())
+        });
+        assert!(matches!(late, Err(Trouble::Silent(_))));
+        drop(hold);
+    }
+
+    #[test]
+    fn a_full_disk_is_not_the_fault_of_the_index() {
+        let full = sled::Error::Io(io::ErrorKind::StorageFull.into());
+        let short = sled::Error::Io(io::ErrorKind::UnexpectedEof.into());
+        assert!(Trouble::Failed(full).is_of_the_disk());
+        assert!(!Trouble::Failed(short).is_of_the_disk());
+    }
+}

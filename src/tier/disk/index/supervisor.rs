@@ -1,0 +1,315 @@
+//! The thread that owns the database: opens it, writes to it, and replaces it when it is broken.
+//!
+//! Every call that could hang has a deadline. What the files are to blame for (an error, a panic, a
+//! silence) ends with the files moved aside and a fresh database; what the disk is to blame for (no
+//! space, read-only) ends with the same files opened anew a little later, because one such error
+//! makes sled fail for good.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use prometheus::IntCounter;
+
+use super::super::bell::Bell;
+use super::super::health::State;
+use super::behind::Behind;
+use super::record::BlobRecord;
+use super::store::{Store, Trouble, within};
+use crate::object::Document;
+
+/// Deadline for opening. Recovery of a large log takes seconds; longer is a hang.
+const OPENING: Duration = Duration::from_secs(30);
+/// Deadline for one round of writes, and for closing.
+const WRITING: Duration = Duration::from_secs(10);
+/// From trouble to the next try.
+const RETRY: Duration = Duration::from_secs(2);
+/// How often its size is looked at.
+const MEASURE: Duration = Duration::from_secs(60);
+/// Intents carried out at once.
+const ROUND: usize = 512;
+
+/// Where the index lies, and its bounds.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub dir: PathBuf,
+    /// Memory for pages, in bytes.
+    pub cache: u64,
+    /// Files larger than this together are begun anew, in bytes.
+    pub limit: u64,
+    /// Whether an index should be there; if none is, making one is a rebuild.
+    pub expected: bool,
+}
+
+/// What the handle and the supervisor's thread have in common.
+pub(super) struct Shared {
+    store: Mutex<Option<Arc<Store>>>,
+    work: Mutex<Work>,
+    pub changed: Condvar,
+    state: Mutex<State>,
+    pub generation: AtomicU64,
+    rebuilds: IntCounter,
+    bell: Arc<Bell>,
+}
+
+/// What waits to be done.
+pub(super) struct Work {
+    pub blobs: Behind<BlobRecord>,
+    pub documents: Behind<Document>,
+    /// Met by a reader; ends the use of the store.
+    trouble: Option<Trouble>,
+    pub stop: bool,
+    /// No thread is at work: not yet started, or ended.
+    pub idle: bool,
+}
+
+/// Why the supervisor stopped using a store.
+enum End {
+    Stop,
+    Trouble(Trouble),
+}
+
+impl Shared {
+    pub fn new(rebuilds: IntCounter, bell: Arc<Bell>) -> Self {
+        Self {
+            store: Mutex::default(),
+            work: Mutex::new(Work {
+                blobs: Behind::new(),
+                documents: Behind::new(),
+                trouble: None,
+                stop: false,
+                idle: true,
+            }),
+            changed: Condvar::new(),
+            state: Mutex::new(State::Starting),
+            generation: AtomicU64::new(0),
+            rebuilds,
+            bell,
+        }
+    }
+
+    pub fn work(&self) -> MutexGuard<'_, Work> {
+        locked(&self.work)
+    }
+
+    pub fn state(&self) -> State {
+        locked(&self.state).clone()
+    }
+
+    fn set_state(&self, state: State) {
+        *locked(&self.state) = state;
+    }
+
+    /// Reads in place. `None`: no store, or it broke just now, which the supervisor learns.
+    pub fn read<T>(&self, read: impl FnOnce(&Store) -> Result<T, Trouble>) -> Option<T> {
+        let store = locked(&self.store).clone()?;
+        match read(&store) {
+            Ok(value) => Some(value),
+            Err(trouble) => {
+                let mut current = locked(&self.store);
+                if current
+                    .as_ref()
+                    .is_some_and(|current| Arc::ptr_eq(current, &store))
+                {
+                    *current = None;
+                    drop(current);
+                    self.work().trouble = Some(trouble);
+                    self.changed.notify_all();
+                }
+                None
+            }
+        }
+    }
+
+    /// The life of the index, from opening to closing, over any number of broken databases.
+    pub fn supervise(&self, place: &Place) {
+        let mut expected = place.expected;
+        let mut distrusted = None;
+        while !self.work().stop {
+            match self.open(place, expected, distrusted.take()) {
+                Ok(store) => {
+                    expected = true;
+                    let store = Arc::new(store);
+                    *locked(&self.store) = Some(Arc::clone(&store));
+                    self.set_state(State::Ok);
+                    self.begin_generation();
+                    let end = self.serve(&store, place.limit);
+                    *locked(&self.store) = None;
+                    let closed = within(WRITING, move || close(store));
+                    match end {
+                        End::Stop => {
+                            if let Err(trouble) = closed {
+                                tracing::warn!(%trouble, "the index did not close well");
+                            }
+                            return;
+                        }
+                        End::Trouble(trouble) => {
+                            tracing::error!(%trouble, "the index failed");
+                            self.set_state(State::Degraded(trouble.to_string()));
+                            distrusted = (!trouble.is_of_the_disk()).then_some(trouble);
+                        }
+                    }
+                }
+                Err(trouble) => {
+                    tracing::error!(%trouble, "no index could be opened; trying again");
+                    self.set_state(State::Degraded(trouble.to_string()));
+                }
+            }
+            let work = self.work();
+            let _ = self
+                .changed
+                .wait_timeout_while(work, RETRY, |work| !work.stop);
+        }
+    }
+
+    /// What is there, or a fresh one if that is broken or `distrusted`.
+    fn open(
+        &self,
+        place: &Place,
+        expected: bool,
+        distrusted: Option<Trouble>,
+    ) -> Result<Store, Trouble> {
+        let opening = |place: &Place| {
+            let place = place.clone();
+            within(OPENING, move || Store::open(&place.dir, place.cache))
+        };
+        let is_there = fs::symlink_metadata(&place.dir).is_ok();
+        let trouble = match distrusted {
+            Some(trouble) => trouble,
+            None => match opening(place) {
+                Ok(store) => {
+                    if expected && !is_there {
+                        self.rebuilds.inc();
+                    }
+                    return Ok(store);
+                }
+                Err(trouble) => trouble,
+            },
+        };
+        if trouble.is_of_the_disk() {
+            return Err(trouble);
+        }
+        let aside = set_aside(&place.dir)?;
+        tracing::warn!(%trouble, aside = %aside.display(), "the index is begun anew");
+        if matches!(trouble, Trouble::TooLarge { .. }) {
+            fs::remove_dir_all(&aside)?;
+        }
+        self.rebuilds.inc();
+        opening(place)
+    }
+
+    /// Carries out what waits until told to stop or something breaks.
+    fn serve(&self, store: &Arc<Store>, limit: u64) -> End {
+        let mut measured = Instant::now();
+        loop {
+            let (work, _) = self
+                .changed
+                .wait_timeout_while(self.work(), MEASURE, |work| {
+                    work.trouble.is_none() && !work.stop && work.is_done()
+                })
+                .unwrap_or_else(PoisonError::into_inner);
+            let step = self.step(work, store);
+            match step {
+                Ok(true) => {}
+                Ok(false) => return End::Stop,
+                Err(trouble) => return End::Trouble(trouble),
+            }
+            if measured.elapsed() >= MEASURE {
+                measured = Instant::now();
+                if let Err(trouble) = measure(store, limit) {
+                    return End::Trouble(trouble);
+                }
+            }
+        }
+    }
+
+    /// One round of writes. `false`: all is done and it is time to stop.
+    fn step(&self, mut work: MutexGuard<'_, Work>, store: &Arc<Store>) -> Result<bool, Trouble> {
+        if let Some(trouble) = work.trouble.take() {
+            return Err(trouble);
+        }
+        if work.is_done() {
+            return Ok(!work.stop);
+        }
+        let blobs = work.blobs.round(ROUND);
+        let documents = work.documents.round(ROUND);
+        drop(work);
+        let store = Arc::clone(store);
+        let (blobs, documents) = within(WRITING, move || {
+            store.apply(&blobs, &documents)?;
+            drop(store);
+            Ok((blobs, documents))
+        })?;
+        let mut work = self.work();
+        work.blobs.done(&blobs);
+        work.documents.done(&documents);
+        drop(work);
+        if blobs.clear {
+            self.begin_generation();
+        }
+        Ok(true)
+    }
+
+    fn begin_generation(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.bell.ring();
+    }
+}
+
+impl Work {
+    fn is_done(&self) -> bool {
+        self.blobs.is_empty() && self.documents.is_empty()
+    }
+}
+
+fn measure(store: &Arc<Store>, limit: u64) -> Result<(), Trouble> {
+    let store = Arc::clone(store);
+    let size = within(WRITING, move || store.size())?;
+    if size > limit {
+        return Err(Trouble::TooLarge { size, limit });
+    }
+    Ok(())
+}
+
+/// Closes a store once its last reader has let go. A reader that never does keeps it open.
+fn close(mut store: Arc<Store>) -> Result<(), Trouble> {
+    const PATIENCE: u32 = 500;
+    for _ in 0..PATIENCE {
+        match Arc::try_unwrap(store) {
+            Ok(store) => return store.close(),
+            Err(shared) => store = shared,
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Err(Trouble::Silent(Duration::from_millis(10) * PATIENCE))
+}
+
+/// Moves a broken index out of the way, in place of one moved there before.
+fn set_aside(dir: &Path) -> io::Result<PathBuf> {
+    let parent = dir.parent().unwrap_or(Path::new("."));
+    let mut next = 1;
+    for entry in fs::read_dir(parent)? {
+        let entry = entry?;
+        let number = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.strip_prefix("index.broken-")?.parse::<u32>().ok());
+        if let Some(number) = number
+            && entry.file_type()?.is_dir()
+        {
+            next = next.max(number.saturating_add(1));
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    let aside = parent.join(format!("index.broken-{next}"));
+    fs::rename(dir, &aside)?;
+    Ok(aside)
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

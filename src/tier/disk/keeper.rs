@@ -1,0 +1,127 @@
+//! The disk tier's own thread: what is done beside serving, and in which order.
+//!
+//! Claim the directory where that failed at start, count the files, agree with each new generation
+//! of the index, save recency now and then, and try a sick disk again. The watermarks of eviction
+//! and the scrubber have their place here too.
+
+use std::fs;
+use std::io::{self, Write};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::bell::Bell;
+use super::budget::{Phase, cost};
+use super::files::{self, BLOCK};
+use super::{Inner, NoRoom, locked};
+
+/// Longest pause between two looks at what is to be done.
+const PULSE: Duration = Duration::from_secs(1);
+/// How often uses are written to the index: a crash forgets no more of them.
+const SAVE_RECENCY: Duration = Duration::from_secs(30);
+/// How often a disk that is out of use is tried.
+const PROBE: Duration = Duration::from_secs(5);
+
+/// Starts the thread. It holds the tier only while it works, and ends when the bell says so or the
+/// tier is gone; the receiver then hears that its other end was dropped.
+pub(super) fn spawn(tier: &Arc<Inner>, bell: Arc<Bell>) -> io::Result<Receiver<()>> {
+    let tier = Arc::downgrade(tier);
+    let (alive, ended) = mpsc::sync_channel(0);
+    thread::Builder::new()
+        .name("disk".to_owned())
+        .spawn(move || {
+            run(&tier, &bell);
+            drop(alive);
+        })?;
+    Ok(ended)
+}
+
+fn run(tier: &Weak<Inner>, bell: &Bell) {
+    let mut duties = Duties {
+        generation: 0,
+        saved: Instant::now(),
+        probed: Instant::now(),
+    };
+    while let Some(tier) = tier.upgrade() {
+        duties.attend(&tier);
+        drop(tier);
+        if !bell.wait(PULSE) {
+            return;
+        }
+    }
+}
+
+/// When each thing was done last.
+struct Duties {
+    /// Of the index, when it was last agreed with.
+    generation: u64,
+    saved: Instant,
+    probed: Instant,
+}
+
+impl Duties {
+    fn attend(&mut self, tier: &Arc<Inner>) {
+        if tier.is_claimed() {
+            self.recover(tier);
+            if self.saved.elapsed() >= SAVE_RECENCY {
+                self.saved = Instant::now();
+                tier.save_recency();
+            }
+        }
+        if tier.health.is_degraded() && self.probed.elapsed() >= PROBE {
+            self.probed = Instant::now();
+            match try_again(tier) {
+                Ok(()) => tier.health.worked(),
+                Err(error) => tier.health.failed(&error),
+            }
+        }
+    }
+
+    fn recover(&mut self, tier: &Inner) {
+        let phase = locked(&tier.books).phase;
+        if phase == Phase::Counting {
+            tier.count();
+        }
+        let generation = tier.index.generation();
+        if generation != self.generation {
+            self.generation = generation;
+            tier.reconcile();
+        }
+    }
+}
+
+/// Whether the disk takes writes again; where it could not be claimed at start, claims it.
+fn try_again(tier: &Arc<Inner>) -> io::Result<()> {
+    if !tier.is_claimed() {
+        return tier.claim().map_err(io::Error::other);
+    }
+    if !tier.holds_claim()? {
+        return Err(io::Error::other(
+            "the directory is gone, or another has taken its place",
+        ));
+    }
+    for folder in tier.layout.folders() {
+        files::ensure_folder(&folder)?;
+    }
+    probe(tier)
+}
+
+/// Writes, syncs and removes a block, paid for like any other.
+fn probe(tier: &Arc<Inner>) -> io::Result<()> {
+    let _grant = match tier.grant(cost(BLOCK)) {
+        Ok(grant) => grant,
+        // No room in the books says nothing against the disk.
+        Err(NoRoom::Full | NoRoom::TooLarge) => return Ok(()),
+        Err(NoRoom::Disk(error)) => return Err(error),
+    };
+    let path = tier.layout.temporary(tier.serial());
+    let tried = files::create(&path).and_then(|mut file| {
+        file.write_all(&[0; BLOCK as usize])?;
+        file.sync_all()
+    });
+    match fs::remove_file(&path) {
+        Err(error) if tried.is_ok() => Err(error),
+        _ => tried,
+    }
+}

@@ -1,0 +1,347 @@
+//! The disk tier: NARs as plain files, byte for byte what the bucket holds, and an index of hints.
+//!
+//! ```text
+//! lookup ──▶ blob ──▶ shelves (in memory)        what is there, checked against the file
+//! reserve ─▶ budget ─▶ evict, then writer        room first, then the bytes, then their name
+//! start ───▶ claim ──▶ keeper: recover           whose directory, what is in it
+//! document, and every change to a blob ─▶ index  sled, written behind
+//! ```
+//! The files are the truth. The shelves are the picture of them that this process works with, and
+//! the index is a copy of that picture for the next process, with the documents beside it. A sick
+//! disk is a miss and a refused reservation, never an error to a client.
+//!
+//! Locks, in the order in which they are taken: `evicting` (one evicts at a time), `moves` (names
+//! change: renames and unlinks), `books` (sizes and recency; never held over I/O).
+
+mod bell;
+mod blob;
+mod budget;
+mod claim;
+mod diagnose;
+mod evict;
+mod files;
+mod health;
+mod index;
+mod keeper;
+mod layout;
+mod recover;
+mod shelves;
+mod writer;
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::config;
+use crate::metrics::Metrics;
+use crate::nix::key::ObjectKey;
+use crate::object::Document;
+use bell::Bell;
+use budget::{Books, Phase};
+use claim::Claim;
+use health::Health;
+use index::{Index, Place};
+use layout::Layout;
+
+pub use blob::{Blob, BlobLookup};
+pub use claim::OpenError;
+pub use diagnose::diagnose;
+pub use health::State;
+pub use index::MAX_DOCUMENT;
+pub use writer::{BlobFacts, BlobWriter};
+
+/// How long closing waits for the tier's thread, and then for the index.
+const CLOSING: Duration = Duration::from_secs(5);
+/// Least bound on the index's files, in bytes; the bound is this or a fiftieth of the capacity.
+const LEAST_INDEX: u64 = 64 << 20;
+
+/// Why a blob cannot be stored now. The gateway then streams through unstored.
+#[derive(Debug, thiserror::Error)]
+pub enum NoRoom {
+    #[error("larger than disk.capacity or disk.max_nar allows")]
+    TooLarge,
+    #[error("the disk tier is full of what is being written or read")]
+    Full,
+    #[error("the disk: {0}")]
+    Disk(#[source] io::Error),
+}
+
+/// A handle to the disk tier; clones share it. Except where said otherwise its methods make a few
+/// system calls and may wait for the disk, so they are for blocking threads.
+#[derive(Clone)]
+pub struct DiskTier {
+    inner: Arc<Inner>,
+    /// Shared by the handles alone, so that the last of them closes the tier.
+    _last: Arc<CloseOnDrop>,
+}
+
+/// What all parts of the tier share.
+struct Inner {
+    settings: config::Disk,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    layout: Layout,
+    health: Health,
+    index: Index,
+    bell: Arc<Bell>,
+    books: Mutex<Books>,
+    /// Sounds when `Books::phase` changes.
+    progress: Condvar,
+    moves: Mutex<()>,
+    evicting: Mutex<()>,
+    /// Bytes written to temporaries.
+    written: AtomicU64,
+    /// Whether the file system sets blocks aside when asked.
+    preallocates: AtomicBool,
+    serial: AtomicU64,
+    /// Last, so that the directory is given back after everything else.
+    claim: OnceLock<Claim>,
+}
+
+impl DiskTier {
+    /// Takes `disk.path` into possession and serves at once; counting the files and opening the
+    /// index go on in the background.
+    ///
+    /// A disk that is read-only, full or failing is no error: the tier starts degraded, misses
+    /// everything, and takes the directory once it can.
+    pub fn open(
+        settings: &config::Disk,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+    ) -> Result<Self, OpenError> {
+        let bell = Arc::new(Bell::default());
+        let inner = Arc::new(Inner {
+            layout: Layout::new(&settings.path),
+            health: Health::new(),
+            index: Index::new(metrics.index_rebuilds.clone(), Arc::clone(&bell)),
+            bell: Arc::clone(&bell),
+            books: Mutex::new(Books::new(settings.capacity)),
+            progress: Condvar::new(),
+            moves: Mutex::default(),
+            evicting: Mutex::default(),
+            written: AtomicU64::new(0),
+            preallocates: AtomicBool::new(true),
+            serial: AtomicU64::new(clock_serial(&clock)),
+            claim: OnceLock::new(),
+            settings: settings.clone(),
+            metrics,
+            clock,
+        });
+        if let Err(refusal) = inner.claim() {
+            match refusal.may_pass() {
+                Some(cause) => inner.health.failed(cause),
+                None => return Err(refusal),
+            }
+        }
+        inner.show_metrics();
+        let ended = keeper::spawn(&inner, bell).map_err(|source| OpenError::Io {
+            path: settings.path.clone(),
+            source,
+        })?;
+        let last = CloseOnDrop {
+            inner: Arc::clone(&inner),
+            keeper: Mutex::new(Some(ended)),
+        };
+        Ok(Self {
+            inner,
+            _last: Arc::new(last),
+        })
+    }
+
+    /// What is stored under a key; counts as a use.
+    pub fn lookup(&self, key: &ObjectKey) -> BlobLookup {
+        if self.inner.is_claimed() {
+            self.inner.lookup(key)
+        } else {
+            BlobLookup::Miss
+        }
+    }
+
+    /// Vouches for an unindexed blob whose content proved right, with `blob.etag` as its tag.
+    pub fn adopt(&self, key: &ObjectKey, blob: &Blob) {
+        self.inner.adopt(key, blob);
+    }
+
+    /// Sets a blob aside whose bytes proved wrong. Another that has taken its place stays.
+    pub fn quarantine(&self, key: &ObjectKey, blob: &Blob) {
+        self.inner.quarantine(key, blob);
+    }
+
+    /// Removes a key's blob. `false`: there was none, or (logged) it could not be removed.
+    pub fn remove(&self, key: &ObjectKey) -> bool {
+        self.inner.is_claimed() && self.inner.remove(key)
+    }
+
+    /// Room for a blob of at most `len` bytes, evicting what is needed, and the file to write it to.
+    pub fn reserve(&self, key: &ObjectKey, len: u64) -> Result<BlobWriter, NoRoom> {
+        self.inner.reserve(key, len)
+    }
+
+    /// The document kept under a key, however old. Does not wait for the disk except for a page of
+    /// the index that is not in memory.
+    pub fn document(&self, key: &ObjectKey) -> Option<Document> {
+        self.inner.index.document(key)
+    }
+
+    /// Keeps a document for later starts. Never blocks; one over [`MAX_DOCUMENT`] is not kept.
+    pub fn keep_document(&self, key: &ObjectKey, document: &Document) {
+        self.inner.index.keep_document(key, document);
+    }
+
+    /// Gone for [`DiskTier::document`] once this returns. Never blocks.
+    pub fn forget_document(&self, key: &ObjectKey) {
+        self.inner.index.forget_document(key);
+    }
+
+    /// Whether blobs can be stored. Never blocks.
+    pub fn state(&self) -> State {
+        self.inner.health.state()
+    }
+
+    /// Whether the index is open. Never blocks.
+    pub fn index_state(&self) -> State {
+        self.inner.index.state()
+    }
+
+    /// Waits until the files found at start and the index agree. `false`: not within `patience`.
+    pub fn wait_until_recovered(&self, patience: Duration) -> bool {
+        let books = locked(&self.inner.books);
+        let (books, _) = self
+            .inner
+            .progress
+            .wait_timeout_while(books, patience, |books| books.phase < Phase::Reconciled)
+            .unwrap_or_else(PoisonError::into_inner);
+        books.phase == Phase::Reconciled
+    }
+
+    /// Saves recency and closes the index, within 10 s. Blobs can still be read and written after,
+    /// unknown to the index. The directory is given back with the last handle, writer included.
+    pub fn close(&self) {
+        self._last.close();
+    }
+}
+
+impl Inner {
+    fn is_claimed(&self) -> bool {
+        self.claim.get().is_some()
+    }
+
+    fn holds_claim(&self) -> io::Result<bool> {
+        self.claim.get().map_or(Ok(false), Claim::holds)
+    }
+
+    /// Takes the directory and begins to use it.
+    fn claim(&self) -> Result<(), OpenError> {
+        let failed = |source| OpenError::Io {
+            path: self.settings.path.clone(),
+            source,
+        };
+        let claim = Claim::take(&self.layout)?;
+        recover::sweep(&self.layout).map_err(failed)?;
+        let place = Place {
+            dir: self.layout.index(),
+            cache: self.settings.index_cache,
+            limit: LEAST_INDEX.max(self.settings.capacity / 50),
+            expected: claim.was_ours,
+        };
+        self.index.start(place).map_err(failed)?;
+        if self.claim.set(claim).is_ok() {
+            self.health.worked();
+        }
+        self.bell.ring();
+        Ok(())
+    }
+
+    /// A number no temporary of this or an earlier process had.
+    fn serial(&self) -> u64 {
+        self.serial.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn show_metrics(self: &Arc<Self>) {
+        let inner = Arc::downgrade(self);
+        self.metrics
+            .disk_capacity_bytes
+            .set(as_gauge(self.settings.capacity));
+        self.metrics.on_scrape(move |metrics| {
+            if let Some(inner) = inner.upgrade() {
+                inner.refresh(metrics);
+            }
+        });
+    }
+
+    fn refresh(&self, metrics: &Metrics) {
+        let now = self.now_ms();
+        let written = self.written.load(Ordering::Relaxed);
+        let books = locked(&self.books);
+        let idle = books
+            .shelves
+            .oldest()
+            .map_or(0, |(_, entry)| now.saturating_sub(entry.used) / 1000);
+        metrics
+            .disk_bytes
+            .set(as_gauge(books.shelves.bytes() + written));
+        metrics.disk_blobs.set(as_gauge(books.shelves.len() as u64));
+        metrics
+            .disk_reserved_bytes
+            .set(as_gauge(books.granted.saturating_sub(written)));
+        drop(books);
+        metrics.disk_oldest_idle_seconds.set(as_gauge(idle));
+        metrics.disk_state.set_only((self.health.state().label(),));
+        metrics.index_state.set_only((self.index.state().label(),));
+    }
+}
+
+/// Closes the tier when its last handle goes, though writers may hold the rest of it longer.
+struct CloseOnDrop {
+    inner: Arc<Inner>,
+    keeper: Mutex<Option<Receiver<()>>>,
+}
+
+impl CloseOnDrop {
+    fn close(&self) {
+        let Some(keeper) = locked(&self.keeper).take() else {
+            return;
+        };
+        self.inner.bell.stop();
+        // Answers when the thread drops its end; no message is ever sent.
+        let _ = keeper.recv_timeout(CLOSING);
+        self.inner.save_recency();
+        self.inner.index.close(CLOSING);
+    }
+}
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Where serial numbers begin: later than all of an earlier process, as clocks go, so that names in
+/// quarantine sort by age.
+fn clock_serial(clock: &Clock) -> u64 {
+    index::millis(clock.wall()) << 20
+}
+
+/// Locks a mutex. A panic elsewhere while it was held leaves nothing half-changed that matters: the
+/// books are counts, corrected as files are met.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn as_gauge(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+impl std::fmt::Debug for DiskTier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DiskTier")
+            .field("path", &self.inner.settings.path)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
