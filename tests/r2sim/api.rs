@@ -1,10 +1,6 @@
 //! The S3 actions, over the store and the uploads. Signatures, the bucket's name and headers that
 //! R2 does not know were dealt with before (`rules.rs`).
-//!
-//! A GET may be told, through its request's extensions, to misread: to take another object or other
-//! bytes than those asked for. The signature then still covers what the client asked.
 
-use std::collections::BTreeSet;
 use std::io::{Seek, SeekFrom};
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,6 +13,8 @@ use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 
 use super::conditions::{ReadConditions, check_write};
+use super::listing;
+use super::misread::{Misread, slice};
 use super::rules::{Refused, WriteLimit, no_such_key};
 use super::store::{Attributes, ObjectMeta, Spooled, Store};
 use super::uploads::Uploads;
@@ -32,25 +30,6 @@ pub struct Api {
     pub store: Arc<Store>,
     pub uploads: Arc<Uploads>,
     pub limit: WriteLimit,
-}
-
-/// How a GET goes wrong inside the store.
-#[derive(Debug, Clone, Default)]
-pub struct Misread {
-    /// Read this object instead.
-    pub key: Option<String>,
-    pub range: Misrange,
-}
-
-/// What becomes of the range that was asked for.
-#[derive(Debug, Clone, Copy, Default)]
-pub enum Misrange {
-    #[default]
-    Honoured,
-    /// The whole object, as 200.
-    Ignored,
-    /// Bytes from further on, as many as fit; `Content-Range` admits it or claims what was asked.
-    Shifted { by: u64, admitted: bool },
 }
 
 type Answer<T> = S3Result<S3Response<T>>;
@@ -180,27 +159,9 @@ impl S3 for Api {
             .and_then(|most| usize::try_from(most).ok())
             .map_or(PAGE, |most| most.min(PAGE));
 
-        let mut contents = Vec::new();
-        let mut folders = BTreeSet::new();
-        let mut last = None;
-        let mut truncated = false;
-        for (key, meta) in self.store.list(&prefix, &after) {
-            let folder = folder(&key, &prefix, input.delimiter.as_deref());
-            if folder.is_some_and(|it| folders.contains(it)) {
-                last = Some(key);
-                continue;
-            }
-            if contents.len() + folders.len() == most {
-                truncated = true;
-                break;
-            }
-            match folder {
-                Some(folder) => drop(folders.insert(folder.to_owned())),
-                None => contents.push(listed(&key, meta)),
-            }
-            last = Some(key);
-        }
-        let count = contents.len() + folders.len();
+        let all = self.store.list(&prefix, &after);
+        let page = listing::page(all, &prefix, input.delimiter.as_deref(), most);
+        let count = page.objects.len() + page.folders.len();
         Ok(S3Response::new(ListObjectsV2Output {
             name: Some(input.bucket),
             prefix: input.prefix,
@@ -209,17 +170,10 @@ impl S3 for Api {
             max_keys: i32::try_from(most).ok(),
             key_count: i32::try_from(count).ok(),
             continuation_token: input.continuation_token,
-            is_truncated: Some(truncated),
-            next_continuation_token: if truncated { last } else { None },
-            contents: Some(contents),
-            common_prefixes: Some(
-                folders
-                    .into_iter()
-                    .map(|folder| CommonPrefix {
-                        prefix: Some(folder),
-                    })
-                    .collect(),
-            ),
+            is_truncated: Some(page.next.is_some()),
+            next_continuation_token: page.next,
+            contents: Some(page.objects.into_iter().map(listed).collect()),
+            common_prefixes: Some(page.folders.into_iter().map(common_prefix).collect()),
             ..Default::default()
         }))
     }
@@ -428,60 +382,19 @@ impl Api {
     }
 }
 
-/// The bytes a GET is answered with. `content_range` makes it a 206.
-struct Slice {
-    start: u64,
-    len: u64,
-    content_range: Option<String>,
-}
-
-/// Errors: 416, with the reason of RFC 9110 §14.1.2; an empty object has no range at all.
-fn slice(asked: Option<Range>, misrange: Misrange, len: u64) -> S3Result<Slice> {
-    let Some(range) = asked.filter(|_| !matches!(misrange, Misrange::Ignored)) else {
-        return Ok(Slice {
-            start: 0,
-            len,
-            content_range: None,
-        });
-    };
-    let honest = range.check(len).ok().filter(|range| !range.is_empty());
-    let honest =
-        honest.ok_or_else(|| s3_error!(InvalidRange, "The requested range is not satisfiable"))?;
-    let (given, told) = match misrange {
-        Misrange::Shifted { by, admitted } => {
-            let start = (honest.start + by).min(len - 1);
-            let end = (start + (honest.end - honest.start)).min(len);
-            let given = start..end;
-            let told = if admitted {
-                given.clone()
-            } else {
-                honest.start..honest.start + (end - start)
-            };
-            (given, told)
-        }
-        Misrange::Honoured | Misrange::Ignored => (honest.clone(), honest),
-    };
-    Ok(Slice {
-        start: given.start,
-        len: given.end - given.start,
-        content_range: Some(format!("bytes {}-{}/{len}", told.start, told.end - 1)),
-    })
-}
-
-/// What a listing shows instead of `key`, the delimiter included.
-fn folder<'a>(key: &'a str, prefix: &str, delimiter: Option<&str>) -> Option<&'a str> {
-    let delimiter = delimiter.filter(|it| !it.is_empty())?;
-    let at = key[prefix.len()..].find(delimiter)?;
-    Some(&key[..prefix.len() + at + delimiter.len()])
-}
-
-fn listed(key: &str, meta: ObjectMeta) -> Object {
+fn listed((key, meta): (String, ObjectMeta)) -> Object {
     Object {
-        key: Some(key.to_owned()),
+        key: Some(key),
         size: Some(signed(meta.len)),
         e_tag: Some(ETag::Strong(meta.etag)),
         last_modified: Some(meta.last_modified.into()),
         ..Default::default()
+    }
+}
+
+fn common_prefix(folder: String) -> CommonPrefix {
+    CommonPrefix {
+        prefix: Some(folder),
     }
 }
 

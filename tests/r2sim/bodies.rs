@@ -7,7 +7,8 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
-use hyper::body::{Body, Frame};
+use hyper::body::{Body, Frame, Incoming};
+use tokio::runtime::Handle;
 
 use super::conn::Wire;
 use super::faults::Gate;
@@ -59,26 +60,51 @@ pub fn text(text: String) -> Outgoing {
 }
 
 /// A request's body as s3s shall see it; none stays visibly none, or s3s would ask for its length.
-pub fn incoming<B>(body: B, way: Way) -> Outgoing
-where
-    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
-{
+pub fn incoming(body: Incoming, way: Way) -> Outgoing {
     if body.is_end_stream() {
         return empty();
     }
-    let frames = stream::unfold((body, way), |(mut body, way)| async move {
-        let frame = body.frame().await?.map_err(Into::into);
-        if let Some(bytes) = frame.as_ref().ok().and_then(|frame| frame.data_ref()) {
-            way.pace.carry(&way.line, bytes.len()).await;
-            way.record.received(bytes.len());
+    let lent = Lent(Some(Receiving { body, way }));
+    let frames = stream::unfold(lent, |mut lent| async move {
+        let frame = lent.0.as_mut()?.next().await;
+        if !matches!(frame, Some(Ok(_))) {
+            lent.0 = None;
         }
-        Some((frame, (body, way)))
+        Some((frame?, lent))
     });
     StreamBody::new(frames).boxed_unsync()
 }
 
-/// Reads a request's body to its end, for an answer that has no use for it: a client that is still
-/// sending would see its connection reset instead of the answer.
+struct Receiving {
+    body: Incoming,
+    way: Way,
+}
+
+impl Receiving {
+    async fn next(&mut self) -> Option<Result<Frame<Bytes>, BoxError>> {
+        let frame = self.body.frame().await?.map_err(Into::into);
+        if let Some(bytes) = frame.as_ref().ok().and_then(|frame| frame.data_ref()) {
+            self.way.pace.carry(&self.way.line, bytes.len()).await;
+            self.way.record.received(bytes.len());
+        }
+        Some(frame)
+    }
+}
+
+/// A body lent to s3s. Returned before its end, because the request is refused, it is read on in the
+/// background: a client that is still sending would else see a reset instead of the refusal.
+struct Lent(Option<Receiving>);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let unread = self.0.take().filter(|it| !it.body.is_end_stream());
+        if let (Some(mut unread), Ok(runtime)) = (unread, Handle::try_current()) {
+            runtime.spawn(async move { while let Some(Ok(_)) = unread.next().await {} });
+        }
+    }
+}
+
+/// Reads a request's body to its end, for an answer that has no use for it.
 pub async fn drain(mut body: Outgoing) {
     while let Some(Ok(_)) = body.frame().await {}
 }

@@ -1,6 +1,6 @@
 //! r2sim as a program: R2 on one's own machine, for trying narwharf without an account.
 //!
-//! It prints its address and the settings that point narwharf at it, and runs until Ctrl-C.
+//! It prints its address and the settings that point narwharf at it, and runs until Ctrl-C or SIGTERM.
 
 #[path = "mod.rs"]
 mod r2sim;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use bytesize::ByteSize;
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 use r2sim::{Credentials, Options, R2Sim};
 
@@ -24,8 +25,10 @@ struct Arguments {
     /// Name of the bucket.
     #[arg(long, default_value = "nix")]
     bucket: String,
+    /// Access key id that requests must be signed with.
     #[arg(long, default_value = "r2sim-access-key")]
     access_key: String,
+    /// Secret access key that goes with it.
     #[arg(long, default_value = "r2sim-secret-key")]
     secret_key: String,
     /// Directory to keep the objects in; without it they are gone at the end.
@@ -75,6 +78,15 @@ fn main() -> anyhow::Result<()> {
         .enable_io()
         .build()?;
     waiting
-        .block_on(tokio::signal::ctrl_c())
-        .context("Ctrl-C cannot be waited for")
+        .block_on(ended())
+        .context("signals cannot be waited for")
+}
+
+/// Returns at Ctrl-C or SIGTERM, so that scratch files are removed either way.
+async fn ended() -> std::io::Result<()> {
+    let mut terminated = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+        _ = terminated.recv() => Ok(()),
+    }
 }

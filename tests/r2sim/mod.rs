@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! server ─▶ conn ─▶ serve ─▶ rules ─▶ api ─▶ store, uploads
-//!            wire   log, line, faults, bodies          conditions
+//!            wire   log, line, faults, bodies          misread, conditions, listing
 //! ```
 
 // Each test binary and bench that includes this tree uses a part of it.
@@ -18,7 +18,9 @@ mod conditions;
 mod conn;
 mod faults;
 mod line;
+mod listing;
 mod log;
+mod misread;
 mod operation;
 mod rules;
 mod serve;
@@ -32,6 +34,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::runtime::{Builder, Runtime};
+
+use self::{api::Api, faults::Faults, server::Server, store::Store, uploads::Uploads};
 
 #[allow(unused_imports)]
 pub use self::{
@@ -83,8 +87,6 @@ pub struct R2Sim {
     line: Arc<Line>,
     runtime: Option<Runtime>,
 }
-
-use self::{api::Api, faults::Faults, server::Server, store::Store, uploads::Uploads};
 
 impl R2Sim {
     /// A server on a free port, with an empty bucket. Panics if the machine cannot give even that.

@@ -5,7 +5,11 @@
 mod client;
 #[path = "selftest/conformance.rs"]
 mod conformance;
+#[path = "selftest/control.rs"]
+mod control;
 #[path = "selftest/faults.rs"]
 mod faults;
+#[path = "selftest/multipart.rs"]
+mod multipart;
 #[path = "mod.rs"]
 mod r2sim;

@@ -11,12 +11,12 @@ use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderNam
 use hyper::{Method, Request, Response, StatusCode};
 use s3s::service::S3Service;
 
-use super::api::{Misrange, Misread};
 use super::bodies::{self, Outgoing, Script, Stop, Way};
 use super::conn::Wire;
 use super::faults::{Fault, Faults, Play};
 use super::line::{Line, Pace};
 use super::log::Log;
+use super::misread::{Misrange, Misread};
 use super::operation::Asked;
 use super::store::Store;
 

@@ -9,11 +9,10 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 
 use crate::client::{client, refusal};
-use crate::conformance::patterned;
+use crate::conformance::{KEY, patterned};
 use crate::r2sim::{End, Fault, Operation, R2Sim, Rule};
 
-const KEY: &str = "nar/1b2m3.nar.xz";
-const LEN: usize = 500_000;
+pub const LEN: usize = 500_000;
 
 #[tokio::test]
 async fn status_answers_in_the_buckets_place_with_the_headers_of_the_rule() {
@@ -56,22 +55,6 @@ async fn reset_and_refusal_give_no_answer() {
     assert!(matches!(error, SdkError::DispatchFailure(_)), "{error:?}");
     bed.sim.start_listening();
     assert_eq!(bed.whole().await, bed.body);
-}
-
-/// The kernel itself says "refused", and the port is still ours afterwards.
-#[tokio::test]
-async fn a_stopped_server_refuses_connections_on_its_own_port() {
-    let bed = Bed::new();
-    let address = bed.sim.endpoint().replace("http://", "");
-    bed.sim.stop_listening();
-    let refused = tokio::net::TcpStream::connect(&address).await;
-    let kind = refused.expect_err("refused").kind();
-    assert_eq!(kind, std::io::ErrorKind::ConnectionRefused);
-    bed.sim.start_listening();
-    assert_eq!(bed.sim.endpoint(), format!("http://{address}"));
-    tokio::net::TcpStream::connect(&address)
-        .await
-        .expect("taken");
 }
 
 #[tokio::test]
@@ -312,101 +295,15 @@ async fn a_completion_may_be_an_error_under_a_200() {
     assert_eq!(bed.sim.open_multipart_uploads().len(), 1);
 }
 
-#[tokio::test]
-async fn rules_count_choose_and_keep_to_absent_keys() {
-    let bed = Bed::new();
-    let second = bed.sim.fault(
-        Rule::any()
-            .nth(2)
-            .plays(Fault::Status(500, "InternalError")),
-    );
-    let mut failed = Vec::new();
-    for _ in 0..4 {
-        failed.push(bed.get().await.is_err());
-    }
-    assert_eq!(failed, [false, true, false, false]);
-    second.release();
-
-    let forbidden = Rule::any().prefix("nar/").absent();
-    let _guard = bed
-        .sim
-        .fault(forbidden.plays(Fault::Status(403, "AccessDenied")));
-    assert_eq!(bed.whole().await, bed.body);
-    let absent = bed
-        .s3
-        .head_object()
-        .bucket("nix")
-        .key("nar/absent")
-        .send()
-        .await;
-    let answer = absent.expect_err("absent");
-    assert_eq!(
-        answer.raw_response().expect("answer").status().as_u16(),
-        403
-    );
-}
-
-#[tokio::test]
-async fn chance_is_fair_and_the_same_for_the_same_seed() {
-    let mut runs = Vec::new();
-    for _ in 0..2 {
-        let bed = Bed::new();
-        let rule = Rule::any().chance(0.5, 42);
-        let _guard = bed
-            .sim
-            .fault(rule.plays(Fault::Status(500, "InternalError")));
-        let mut failed = Vec::new();
-        for _ in 0..64 {
-            let head = bed.s3.head_object().bucket("nix").key(KEY).send().await;
-            failed.push(head.is_err());
-        }
-        runs.push(failed);
-    }
-    assert_eq!(runs[0], runs[1]);
-    let count = runs[0].iter().filter(|failed| **failed).count();
-    assert!((16..=48).contains(&count), "{count} of 64");
-}
-
-#[tokio::test]
-async fn the_line_is_as_slow_as_it_is_set() {
-    let bed = Bed::new();
-    bed.sim.line().set_round_trip(Duration::from_millis(30));
-    bed.sim.line().set_bandwidth(Some(5_000_000));
-    let before = Instant::now();
-    assert_eq!(bed.whole().await, bed.body);
-    let took = before.elapsed();
-    assert!(
-        took >= Duration::from_millis(110),
-        "{took:?}: 30 ms and 100 ms, less the slack"
-    );
-
-    let before = Instant::now();
-    bed.put("new", patterned(LEN)).await.expect("put");
-    assert!(before.elapsed() >= Duration::from_millis(110));
-}
-
-/// A server may live inside a single-threaded runtime, as actix's tests have, and be dropped there.
-#[test]
-fn it_runs_beside_any_runtime() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    runtime.expect("runtime").block_on(async {
-        let bed = Bed::new();
-        assert_eq!(bed.whole().await, bed.body);
-        bed.sim.log().reset();
-        assert_eq!(bed.sim.log().requests(), 0);
-    });
-}
-
-struct Bed {
-    sim: R2Sim,
-    s3: Client,
-    body: Vec<u8>,
+/// A server with one object, and a client.
+pub struct Bed {
+    pub sim: R2Sim,
+    pub s3: Client,
+    pub body: Vec<u8>,
 }
 
 impl Bed {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let sim = R2Sim::start();
         let body = patterned(LEN);
         sim.put_object(KEY, &body, "application/x-nix-nar");
@@ -414,7 +311,7 @@ impl Bed {
         Self { sim, s3, body }
     }
 
-    async fn get(&self) -> Result<GetObjectOutput, SdkError<GetObjectError>> {
+    pub async fn get(&self) -> Result<GetObjectOutput, SdkError<GetObjectError>> {
         self.s3.get_object().bucket("nix").key(KEY).send().await
     }
 
@@ -423,12 +320,12 @@ impl Bed {
         get.send().await.expect("a part")
     }
 
-    async fn whole(&self) -> Vec<u8> {
+    pub async fn whole(&self) -> Vec<u8> {
         collected(self.get().await.expect("head").body).await
     }
 
     /// Errors: status and code.
-    async fn put(&self, key: &str, bytes: Vec<u8>) -> Result<(), (u16, String)> {
+    pub async fn put(&self, key: &str, bytes: Vec<u8>) -> Result<(), (u16, String)> {
         let put = self.s3.put_object().bucket("nix").key(key);
         let sent = put.body(ByteStream::from(bytes)).send().await;
         sent.map(|_| ()).map_err(|error| refusal(&error))
