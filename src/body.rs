@@ -84,7 +84,10 @@ struct Current {
 
 impl Reading {
     pub fn new(pieces: Pieces) -> Self {
-        Self { pieces, current: None }
+        Self {
+            pieces,
+            current: None,
+        }
     }
 }
 
@@ -106,7 +109,12 @@ impl Stream for Reading {
                 Some(Ok(piece)) if piece.is_empty() => {}
                 Some(Ok(Piece::Bytes(bytes))) => return Poll::Ready(Some(Ok(bytes))),
                 Some(Ok(Piece::File { file, start, len })) => {
-                    self.current = Some(Current { file, at: start, left: len, waiting: None });
+                    self.current = Some(Current {
+                        file,
+                        at: start,
+                        left: len,
+                        waiting: None,
+                    });
                 }
             }
         }
@@ -126,7 +134,9 @@ impl Current {
                 Some(read) => read,
                 None => {
                     let (file, at) = (Arc::clone(&self.file), self.at);
-                    self.waiting = Some(tokio::task::spawn_blocking(move || read_blocking(&file, at, len)));
+                    self.waiting = Some(tokio::task::spawn_blocking(move || {
+                        read_blocking(&file, at, len)
+                    }));
                     return self.poll_chunk(cx);
                 }
             },
@@ -143,7 +153,12 @@ impl Current {
 /// `None`: not without waiting, or this file system cannot say.
 fn read_cached(file: &File, at: u64, len: usize) -> Option<Result<Bytes, BodyError>> {
     let mut buffer = BytesMut::zeroed(len);
-    let read = rustix::io::preadv2(file, &mut [IoSliceMut::new(&mut buffer)], at, ReadWriteFlags::NOWAIT);
+    let read = rustix::io::preadv2(
+        file,
+        &mut [IoSliceMut::new(&mut buffer)],
+        at,
+        ReadWriteFlags::NOWAIT,
+    );
     match read {
         Ok(0) => Some(Err(BodyError::Short)),
         Ok(n) => {
@@ -180,11 +195,13 @@ mod tests {
     }
 
     async fn read(pieces: Pieces) -> Result<Vec<u8>, BodyError> {
-        Reading::new(pieces).try_fold(Vec::new(), |mut all, chunk| async move {
-            assert!(chunk.len() as u64 <= CHUNK);
-            all.extend_from_slice(&chunk);
-            Ok(all)
-        }).await
+        Reading::new(pieces)
+            .try_fold(Vec::new(), |mut all, chunk| async move {
+                assert!(chunk.len() as u64 <= CHUNK);
+                all.extend_from_slice(&chunk);
+                Ok(all)
+            })
+            .await
     }
 
     #[tokio::test]
@@ -193,12 +210,25 @@ mod tests {
         let file = file_of(&long);
         let pieces: Vec<Result<Piece, BodyError>> = vec![
             Ok(Piece::Bytes(Bytes::from_static(b"head"))),
-            Ok(Piece::File { file: Arc::clone(&file), start: 7, len: 400_000 }),
+            Ok(Piece::File {
+                file: Arc::clone(&file),
+                start: 7,
+                len: 400_000,
+            }),
             Ok(Piece::Bytes(Bytes::new())),
-            Ok(Piece::File { file, start: 0, len: 3 }),
+            Ok(Piece::File {
+                file,
+                start: 0,
+                len: 3,
+            }),
         ];
         let want = [b"head".as_slice(), &long[7..400_007], &long[..3]].concat();
-        assert_eq!(read(futures_util::stream::iter(pieces).boxed()).await.unwrap(), want);
+        assert_eq!(
+            read(futures_util::stream::iter(pieces).boxed())
+                .await
+                .unwrap(),
+            want
+        );
     }
 
     #[tokio::test]

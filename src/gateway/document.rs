@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::body::Pieces;
 use crate::lookup::Lookup;
 use crate::metrics::labels::{Kind, Outcome, Tier};
 use crate::nix::key::{DocumentKey, DocumentKind, NarKey};
@@ -22,6 +23,7 @@ use super::epochs::Epoch;
 use super::error::GatewayError;
 use super::freshness::{Age, Freshness, REVALIDATION_PATIENCE};
 use super::handover::Handover;
+use super::reader;
 use super::served::{Answered, How, Place};
 
 /// Larger documents are not kept in memory or in the index but passed (`design.md` §10.11).
@@ -52,18 +54,27 @@ impl Gateway {
         let known = self.recall(key);
         if known.is_none() && self.is_known_absent(at, now) {
             self.count(kind_of(key), Tier::Memory, Outcome::NegativeHit);
-            return Answered { answer: Lookup::Absent, how: How::NegativeHit };
+            return Answered {
+                answer: Lookup::Absent,
+                how: How::NegativeHit,
+            };
         }
         let mut stale = None;
         if let Some((held, place)) = known {
             match self.freshness.of(&held, now) {
                 Age::Fresh { .. } => {
                     let how = How::Hit(place);
-                    return Answered { answer: Lookup::Found(Page::Held(held)), how };
+                    return Answered {
+                        answer: Lookup::Found(Page::Held(held)),
+                        how,
+                    };
                 }
                 Age::StaleAndAsked => {
                     self.count(kind_of(key), Tier::Memory, Outcome::Stale);
-                    return Answered { answer: Lookup::Found(Page::Held(held)), how: How::Stale };
+                    return Answered {
+                        answer: Lookup::Found(Page::Held(held)),
+                        how: How::Stale,
+                    };
                 }
                 Age::Stale => stale = Some(held),
                 Age::Expired => {}
@@ -72,29 +83,54 @@ impl Gateway {
         self.ask_bucket(key, stale).await
     }
 
-    async fn ask_bucket(self: &Arc<Self>, key: &DocumentKey, stale: Option<Arc<Held>>) -> Answered<Page> {
+    async fn ask_bucket(
+        self: &Arc<Self>,
+        key: &DocumentKey,
+        stale: Option<Arc<Held>>,
+    ) -> Answered<Page> {
         let mut seat = self.lookups.join(key.object(), || {
             let (gateway, key, stale) = (Arc::clone(self), key.clone(), stale.clone());
             async move { gateway.fetch_document(&key, stale).await }
         });
-        let patience = if stale.is_some() { REVALIDATION_PATIENCE } else { self.patience };
+        let patience = if stale.is_some() {
+            REVALIDATION_PATIENCE
+        } else {
+            self.patience
+        };
         let landed = seat.answer(patience).await.unwrap_or_else(|why| {
-            Lookup::Unknown(GatewayError::NoAnswer { key: key.object().clone(), why })
+            Lookup::Unknown(GatewayError::NoAnswer {
+                key: key.object().clone(),
+                why,
+            })
         });
-        let forwarded = |stored| How::Forwarded { stored, joined: seat.joined };
+        let forwarded = |stored| How::Forwarded {
+            stored,
+            joined: seat.joined,
+        };
         match (landed, stale) {
             (Lookup::Unknown(_), Some(held)) => {
                 self.count(kind_of(key), Tier::Memory, Outcome::Stale);
-                Answered { answer: Lookup::Found(Page::Held(held)), how: How::Stale }
+                Answered {
+                    answer: Lookup::Found(Page::Held(held)),
+                    how: How::Stale,
+                }
             }
-            (Lookup::Found(Page::Large(body)), _) => {
-                Answered { answer: Lookup::Found(Page::Large(body)), how: How::Passed }
-            }
-            (Lookup::Found(page), _) => Answered { answer: Lookup::Found(page), how: forwarded(true) },
-            (Lookup::Absent, _) => Answered { answer: Lookup::Absent, how: forwarded(false) },
-            (Lookup::Unknown(cause), None) => {
-                Answered { answer: Lookup::Unknown(cause), how: forwarded(false) }
-            }
+            (Lookup::Found(Page::Large(body)), _) => Answered {
+                answer: Lookup::Found(Page::Large(body)),
+                how: How::Passed,
+            },
+            (Lookup::Found(page), _) => Answered {
+                answer: Lookup::Found(page),
+                how: forwarded(true),
+            },
+            (Lookup::Absent, _) => Answered {
+                answer: Lookup::Absent,
+                how: forwarded(false),
+            },
+            (Lookup::Unknown(cause), None) => Answered {
+                answer: Lookup::Unknown(cause),
+                how: forwarded(false),
+            },
         }
     }
 
@@ -115,12 +151,17 @@ impl Gateway {
         self.learn(key, &document.bytes);
         let validated = Freshness::monotonic(&self.clock, document.validated);
         let held = Arc::new(Held::new(document, validated));
-        self.epochs.unless_written(at, seen, || self.memory.keep(at, Arc::clone(&held)));
+        self.epochs
+            .unless_written(at, seen, || self.memory.keep(at, Arc::clone(&held)));
         Some((held, Place::Index))
     }
 
     /// One lookup at the bucket; what it brings is kept, unless the key was written meanwhile.
-    async fn fetch_document(self: Arc<Self>, key: &DocumentKey, stale: Option<Arc<Held>>) -> Landed {
+    async fn fetch_document(
+        self: Arc<Self>,
+        key: &DocumentKey,
+        stale: Option<Arc<Held>>,
+    ) -> Landed {
         let at = key.object();
         let seen = self.epochs.now(at);
         let mut ask = Ask::document();
@@ -133,11 +174,13 @@ impl Gateway {
             tries += 1;
             match self.origin.fetch(at, &ask).await {
                 Lookup::Found(Fetched::NotModified) => break self.renewed(key, stale.as_deref()),
-                Lookup::Found(Fetched::Object(stream)) => match self.read_document(key, stream).await {
-                    Lookup::Unknown(GatewayError::Origin(cause))
-                        if cause.is_transient() && tries < BODY_TRIES && stale.is_none() => {}
-                    read => break read,
-                },
+                Lookup::Found(Fetched::Object(stream)) => {
+                    match self.read_document(key, stream).await {
+                        Lookup::Unknown(GatewayError::Origin(cause))
+                            if cause.is_transient() && tries < BODY_TRIES && stale.is_none() => {}
+                        read => break read,
+                    }
+                }
                 Lookup::Absent => break Lookup::Absent,
                 Lookup::Unknown(cause) => break Lookup::Unknown(cause.into()),
             }
@@ -173,7 +216,12 @@ impl Gateway {
             Lookup::Unknown(_) => {
                 if let Some(old) = stale {
                     let retry_at = Some(self.freshness.retry_at(self.clock.now()));
-                    let held = Held { document: old.document.clone(), tag: old.tag.clone(), retry_at, ..*old };
+                    let held = Held {
+                        document: old.document.clone(),
+                        tag: old.tag.clone(),
+                        retry_at,
+                        ..*old
+                    };
                     self.memory.keep(at, Arc::new(held));
                 }
             }
@@ -183,11 +231,22 @@ impl Gateway {
     fn renewed(&self, key: &DocumentKey, stale: Option<&Held>) -> Landed {
         let Some(old) = stale else {
             let why = "304 to an unconditional request".into();
-            return Lookup::Unknown(GatewayError::Corrupt { key: key.object().clone(), why });
+            return Lookup::Unknown(GatewayError::Corrupt {
+                key: key.object().clone(),
+                why,
+            });
         };
-        let document = Document { validated: self.clock.wall(), ..old.document.clone() };
+        let document = Document {
+            validated: self.clock.wall(),
+            ..old.document.clone()
+        };
         let validated = self.clock.now();
-        Lookup::Found(Page::Held(Arc::new(Held { document, tag: old.tag.clone(), validated, retry_at: None })))
+        Lookup::Found(Page::Held(Arc::new(Held {
+            document,
+            tag: old.tag.clone(),
+            validated,
+            retry_at: None,
+        })))
     }
 
     async fn read_document(&self, key: &DocumentKey, stream: ObjectStream) -> Landed {
@@ -198,7 +257,10 @@ impl Gateway {
         if stream.meta.len > limit {
             if key.kind() == DocumentKind::Narinfo {
                 let why = format!("{} bytes are no narinfo (at most {limit})", stream.meta.len);
-                return Lookup::Unknown(GatewayError::Corrupt { key: key.object().clone(), why });
+                return Lookup::Unknown(GatewayError::Corrupt {
+                    key: key.object().clone(),
+                    why,
+                });
             }
             return Lookup::Found(Page::Large(Arc::new(Handover::new(stream))));
         }
@@ -219,7 +281,10 @@ impl Gateway {
             DocumentKind::Narinfo => match self.relay_narinfo(key, document, &meta).await {
                 Ok(document) => document,
                 Err(why) => {
-                    return Lookup::Unknown(GatewayError::Corrupt { key: key.object().clone(), why });
+                    return Lookup::Unknown(GatewayError::Corrupt {
+                        key: key.object().clone(),
+                        why,
+                    });
                 }
             },
             _ => document,
@@ -228,26 +293,76 @@ impl Gateway {
     }
 
     /// A narinfo from the bucket as it may be relayed: decoded, sound, and about this key.
-    async fn relay_narinfo(&self, key: &DocumentKey, document: Document, meta: &ObjectMeta) -> Result<Document, String> {
+    async fn relay_narinfo(
+        &self,
+        key: &DocumentKey,
+        document: Document,
+        meta: &ObjectMeta,
+    ) -> Result<Document, String> {
         let named = meta.content_encoding.as_deref().unwrap_or_default();
-        let encoding = Encoding::parse(named).map_err(|()| format!("its Content-Encoding {named} is unknown"))?;
+        let encoding = Encoding::parse(named)
+            .map_err(|()| format!("its Content-Encoding {named} is unknown"))?;
         let plain = match encoding {
             None => document.bytes,
             Some(encoding) => {
-                let plain = encoding.decode(&document.bytes).await.map_err(|cause| cause.to_string())?;
+                let plain = encoding
+                    .decode(&document.bytes)
+                    .await
+                    .map_err(|cause| cause.to_string())?;
                 tracing::info!(key = %key.object(), encoding = encoding.as_str(), "narinfo relayed without its Content-Encoding");
                 plain
             }
         };
         let hash = key.store_path_hash().ok_or("its key names no store path")?;
-        let relayed = Narinfo::relay(&self.store_dir, hash, plain).map_err(|cause| cause.to_string())?;
+        let relayed =
+            Narinfo::relay(&self.store_dir, hash, plain).map_err(|cause| cause.to_string())?;
         if relayed.dropped_signatures > 0 {
             tracing::info!(key = %key.object(), dropped = relayed.dropped_signatures, "narinfo relayed without malformed Sig lines");
         }
         if let Some(nar) = NarKey::from_url(key.namespace(), &relayed.narinfo.url) {
             self.expected.learn(&nar, &relayed.narinfo);
         }
-        Ok(Document { bytes: relayed.bytes, content_encoding: None, ..document })
+        Ok(Document {
+            bytes: relayed.bytes,
+            content_encoding: None,
+            ..document
+        })
+    }
+
+    /// The bytes of a document that is too large to keep.
+    pub async fn large_pieces(
+        self: &Arc<Self>,
+        key: &DocumentKey,
+        body: &Handover,
+    ) -> Result<Pieces, GatewayError> {
+        if let Some(stream) = body.take() {
+            return Ok(reader::passed(&self.engine, stream, None));
+        }
+        let ask = Ask {
+            if_match: body.meta.etag.clone(),
+            ..Ask::nar()
+        };
+        let (gateway, at) = (Arc::clone(self), key.object().clone());
+        let fetched = self.on_engine(key.object(), async move {
+            gateway
+                .origin
+                .fetch(&at, &ask)
+                .await
+                .map_unknown(GatewayError::from)
+        });
+        match fetched.await {
+            Lookup::Found(Fetched::Object(stream)) => {
+                Ok(reader::passed(&self.engine, stream, None))
+            }
+            Lookup::Unknown(cause) => Err(cause),
+            Lookup::Found(Fetched::NotModified) | Lookup::Absent => {
+                let why = "it went away between two requests".into();
+                Err(GatewayError::Corrupt {
+                    key: key.object().clone(),
+                    why,
+                })
+            }
+        }
     }
 
     /// Learns from a narinfo that was checked when it was kept.

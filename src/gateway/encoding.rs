@@ -1,7 +1,9 @@
 //! Content-Encodings of uploaded documents: understood, replayed, and taken off where a client
 //! could not read them. Nix writes its own names (`br gzip zstd xz bzip2 none`) on upload.
 
-use async_compression::tokio::bufread::{BrotliDecoder, BzDecoder, GzipDecoder, XzDecoder, ZstdDecoder};
+use async_compression::tokio::bufread::{
+    BrotliDecoder, BzDecoder, GzipDecoder, XzDecoder, ZstdDecoder,
+};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -69,7 +71,10 @@ impl Encoding {
 
 async fn read_bounded(decoder: impl AsyncRead + Unpin) -> Result<Bytes, DecodeError> {
     let mut decoded = Vec::new();
-    decoder.take(MAX_DECODED + 1).read_to_end(&mut decoded).await?;
+    decoder
+        .take(MAX_DECODED + 1)
+        .read_to_end(&mut decoded)
+        .await?;
     if decoded.len() as u64 > MAX_DECODED {
         return Err(DecodeError::TooLarge);
     }
@@ -79,7 +84,9 @@ async fn read_bounded(decoder: impl AsyncRead + Unpin) -> Result<Bytes, DecodeEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use async_compression::tokio::bufread::{BrotliEncoder, BzEncoder, GzipEncoder, XzEncoder, ZstdEncoder};
+    use async_compression::tokio::bufread::{
+        BrotliEncoder, BzEncoder, GzipEncoder, XzEncoder, ZstdEncoder,
+    };
 
     async fn packed(mut encoder: impl AsyncRead + Unpin) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -100,7 +107,10 @@ mod tests {
             let encoding = Encoding::parse(name).unwrap().unwrap();
             assert_eq!(encoding.as_str(), name);
             assert_eq!(encoding.decode(&bytes).await.unwrap(), text, "{name}");
-            assert!(encoding.decode(&bytes[..bytes.len() / 2]).await.is_err(), "{name} cut in half");
+            assert!(
+                encoding.decode(&bytes[..bytes.len() / 2]).await.is_err(),
+                "{name} cut in half"
+            );
         }
     }
 
@@ -119,6 +129,9 @@ mod tests {
         let zeros = vec![0; MAX_DECODED as usize + 1];
         let bomb = packed(ZstdEncoder::new(zeros.as_slice())).await;
         assert!(bomb.len() < 100_000);
-        assert!(matches!(Encoding::Zstd.decode(&bomb).await, Err(DecodeError::TooLarge)));
+        assert!(matches!(
+            Encoding::Zstd.decode(&bomb).await,
+            Err(DecodeError::TooLarge)
+        ));
     }
 }

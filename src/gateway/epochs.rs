@@ -24,7 +24,10 @@ pub struct Epochs {
 
 impl Default for Epochs {
     fn default() -> Self {
-        Self { hasher: RandomState::new(), stripes: (0..STRIPES).map(|_| Mutex::new(0)).collect() }
+        Self {
+            hasher: RandomState::new(),
+            stripes: (0..STRIPES).map(|_| Mutex::new(0)).collect(),
+        }
     }
 }
 
@@ -35,7 +38,12 @@ impl Epochs {
     }
 
     /// Runs `keep` unless the key was written since `seen`. It must be short and not block.
-    pub fn unless_written<T>(&self, key: &ObjectKey, seen: Epoch, keep: impl FnOnce() -> T) -> Option<T> {
+    pub fn unless_written<T>(
+        &self,
+        key: &ObjectKey,
+        seen: Epoch,
+        keep: impl FnOnce() -> T,
+    ) -> Option<T> {
         let epoch = self.stripe(key);
         (*epoch == seen.0).then(keep)
     }
@@ -49,7 +57,9 @@ impl Epochs {
 
     fn stripe(&self, key: &ObjectKey) -> MutexGuard<'_, u64> {
         let at = self.hasher.hash_one(key) as usize % STRIPES;
-        self.stripes[at].lock().expect("closures under an epoch do not panic")
+        self.stripes[at]
+            .lock()
+            .expect("closures under an epoch do not panic")
     }
 }
 

@@ -22,7 +22,10 @@ pub enum GatewayError {
     #[error("{key}: {why}")]
     NoAnswer { key: ObjectKey, why: NoAnswer },
     #[error("{key}: the disk tier failed: {why}")]
-    Disk { key: ObjectKey, why: Arc<std::io::Error> },
+    Disk {
+        key: ObjectKey,
+        why: Arc<std::io::Error>,
+    },
 }
 
 impl GatewayError {
@@ -31,8 +34,15 @@ impl GatewayError {
         match self {
             Self::Origin(cause) => cause.reason(),
             Self::Corrupt { .. } => UnknownReason::Corrupt,
-            Self::NoAnswer { why: NoAnswer::Late(_), .. } => UnknownReason::Timeout,
-            Self::NoAnswer { why: NoAnswer::Lost, .. } | Self::Disk { .. } => UnknownReason::Internal,
+            Self::NoAnswer {
+                why: NoAnswer::Late(_),
+                ..
+            } => UnknownReason::Timeout,
+            Self::NoAnswer {
+                why: NoAnswer::Lost,
+                ..
+            }
+            | Self::Disk { .. } => UnknownReason::Internal,
         }
     }
 }
@@ -51,7 +61,11 @@ pub enum UploadError {
     #[error("the request needs a Content-Length")]
     LengthMissing,
     #[error("{len} bytes are more than the {limit} that are taken here{setting}")]
-    TooLarge { len: u64, limit: u64, setting: &'static str },
+    TooLarge {
+        len: u64,
+        limit: u64,
+        setting: &'static str,
+    },
     #[error("the body ended after {got} of {want} bytes; nothing was stored")]
     Cut { got: u64, want: u64 },
     #[error("no body byte for {0:?}; nothing was stored")]
@@ -66,7 +80,9 @@ pub enum UploadError {
     OtherNar { url: String, held: u64, said: u64 },
     #[error("not a narinfo: {0}")]
     Narinfo(#[from] NarinfoError),
-    #[error("the narinfo's URL {url} is no key of this cache; expected nar/<name>.nar[.<compression>]")]
+    #[error(
+        "the narinfo's URL {url} is no key of this cache; expected nar/<name>.nar[.<compression>]"
+    )]
     ForeignUrl { url: String },
     #[error("no trusted signature: signed by {seen}; accepted here: {accepted}")]
     Untrusted { seen: String, accepted: String },

@@ -22,7 +22,9 @@ pub struct Expected {
 
 impl Default for Expected {
     fn default() -> Self {
-        Self { by_name: Notes::new(MAX_NAMES, None) }
+        Self {
+            by_name: Notes::new(MAX_NAMES, None),
+        }
     }
 }
 
@@ -33,7 +35,9 @@ impl Expected {
             return;
         }
         let uncompressed = narinfo.compression == Compression::None;
-        let hash = narinfo.file_hash.or(uncompressed.then_some(narinfo.nar_hash));
+        let hash = narinfo
+            .file_hash
+            .or(uncompressed.then_some(narinfo.nar_hash));
         if let Some(hash) = hash {
             self.by_name.put(nar.object(), hash);
         }
@@ -41,6 +45,7 @@ impl Expected {
 
     /// The hash the NAR's bytes must have; `None`: nobody knows.
     pub fn hash_of(&self, nar: &NarKey) -> Option<Sha256Hash> {
-        nar.content_hash().or_else(|| self.by_name.get(nar.object()))
+        nar.content_hash()
+            .or_else(|| self.by_name.get(nar.object()))
     }
 }

@@ -65,7 +65,12 @@ pub enum Opening {
 
 impl Fill {
     pub fn new(key: NarKey) -> Self {
-        Self { key, progress: watch::Sender::new(Progress::Asking), opened: OnceLock::new(), unstored: Mutex::default() }
+        Self {
+            key,
+            progress: watch::Sender::new(Progress::Asking),
+            opened: OnceLock::new(),
+            unstored: Mutex::default(),
+        }
     }
 
     /// Follows the fill from where it is now.
@@ -84,26 +89,39 @@ impl Fill {
         let settled = progress.wait_for(|progress| match progress {
             Progress::Asking => false,
             Progress::Filling { .. } => self.opened().is_some_and(|opened| !sealed(opened)),
-            Progress::Sealed { .. } | Progress::Absent | Progress::Unstored | Progress::Failed(_) => true,
+            Progress::Sealed { .. }
+            | Progress::Absent
+            | Progress::Unstored
+            | Progress::Failed(_) => true,
         });
-        let no_answer = |why| Arc::new(GatewayError::NoAnswer { key: self.key.object().clone(), why });
+        let no_answer = |why| {
+            Arc::new(GatewayError::NoAnswer {
+                key: self.key.object().clone(),
+                why,
+            })
+        };
         match tokio::time::timeout(patience, settled).await {
             Err(_) => Opening::Failed(no_answer(NoAnswer::Late(patience))),
             Ok(Err(_)) => Opening::Failed(no_answer(NoAnswer::Lost)),
             Ok(Ok(settled)) => match &*settled {
                 Progress::Absent => Opening::Absent,
                 Progress::Failed(cause) => Opening::Failed(Arc::clone(cause)),
-                Progress::Unstored => match &*self.unstored.lock().expect("no panic under this lock") {
-                    Some(handover) => Opening::Unstored(Arc::clone(handover)),
-                    None => Opening::Failed(no_answer(NoAnswer::Lost)),
-                },
-                Progress::Asking | Progress::Filling { .. } | Progress::Sealed { .. } => Opening::Readable,
+                Progress::Unstored => {
+                    match &*self.unstored.lock().expect("no panic under this lock") {
+                        Some(handover) => Opening::Unstored(Arc::clone(handover)),
+                        None => Opening::Failed(no_answer(NoAnswer::Lost)),
+                    }
+                }
+                Progress::Asking | Progress::Filling { .. } | Progress::Sealed { .. } => {
+                    Opening::Readable
+                }
             },
         }
     }
 
     fn note(&self, event: Event) {
-        self.progress.send_modify(|progress| *progress = progress.clone().after(event));
+        self.progress
+            .send_modify(|progress| *progress = progress.clone().after(event));
     }
 }
 
@@ -113,7 +131,10 @@ pub struct Unfinished(pub Arc<Fill>);
 impl Drop for Unfinished {
     fn drop(&mut self) {
         let why = NoAnswer::Lost;
-        self.0.note(Event::Broke(Arc::new(GatewayError::NoAnswer { key: self.0.key.object().clone(), why })));
+        self.0.note(Event::Broke(Arc::new(GatewayError::NoAnswer {
+            key: self.0.key.object().clone(),
+            why,
+        })));
     }
 }
 
@@ -139,7 +160,9 @@ fn finish(gateway: &Gateway, fill: &Fill, ended: Ended) {
             tracing::warn!(key = %fill.key.object(), %cause, "fill failed");
             let outcome = match cause {
                 GatewayError::Corrupt { .. } => FillOutcome::Corrupt,
-                GatewayError::Origin(_) | GatewayError::NoAnswer { .. } | GatewayError::Disk { .. } => FillOutcome::Broken,
+                GatewayError::Origin(_)
+                | GatewayError::NoAnswer { .. }
+                | GatewayError::Disk { .. } => FillOutcome::Broken,
             };
             fill.note(Event::Broke(Arc::new(cause)));
             outcome
@@ -154,11 +177,16 @@ async fn fill_from_bucket(gateway: &Arc<Gateway>, fill: &Arc<Fill>) -> Ended {
     let stream = match gateway.origin.fetch(key, &Ask::nar()).await {
         Lookup::Found(Fetched::Object(stream)) => stream,
         Lookup::Found(Fetched::NotModified) => {
-            return Err(GatewayError::Corrupt { key: key.clone(), why: "304 to an unconditional request".into() });
+            return Err(GatewayError::Corrupt {
+                key: key.clone(),
+                why: "304 to an unconditional request".into(),
+            });
         }
         Lookup::Absent => {
             let now = gateway.clock.now();
-            gateway.epochs.unless_written(key, seen, || gateway.memory.keep_absent(key, now));
+            gateway
+                .epochs
+                .unless_written(key, seen, || gateway.memory.keep_absent(key, now));
             fill.note(Event::Absent);
             return Ok(FillOutcome::Absent);
         }
@@ -170,7 +198,8 @@ async fn fill_from_bucket(gateway: &Arc<Gateway>, fill: &Arc<Fill>) -> Ended {
         Ok(writer) => writer,
         Err(no_room) => {
             tracing::info!(%key, %no_room, "not kept");
-            *fill.unstored.lock().expect("no panic under this lock") = Some(Arc::new(Handover::new(stream)));
+            *fill.unstored.lock().expect("no panic under this lock") =
+                Some(Arc::new(Handover::new(stream)));
             fill.note(Event::NoRoom);
             return Ok(FillOutcome::Passed);
         }
@@ -181,7 +210,10 @@ async fn fill_from_bucket(gateway: &Arc<Gateway>, fill: &Arc<Fill>) -> Ended {
         last_modified: stream.meta.last_modified,
         verified: expected.is_some(),
     };
-    let opened = Opened { facts, file: writer.reader() };
+    let opened = Opened {
+        facts,
+        file: writer.reader(),
+    };
     fill.opened.set(opened).expect("a fill is opened once");
     fill.note(Event::Opened);
 
@@ -201,13 +233,21 @@ async fn fill_from_bucket(gateway: &Arc<Gateway>, fill: &Arc<Fill>) -> Ended {
 }
 
 /// Room for `len` bytes, or the reason why there is none. Evicting touches the disk, so it blocks.
-async fn reserve(gateway: &Gateway, fill: &Arc<Fill>, len: u64) -> Result<Result<BlobWriter, NoRoom>, GatewayError> {
+async fn reserve(
+    gateway: &Gateway,
+    fill: &Arc<Fill>,
+    len: u64,
+) -> Result<Result<BlobWriter, NoRoom>, GatewayError> {
     let (disk, key) = (gateway.disk.clone(), fill.key.object().clone());
     blocking(fill, move || disk.reserve(&key, len)).await
 }
 
 /// Moves the body into the file, telling readers as it grows.
-async fn receive(fill: &Arc<Fill>, mut stream: ObjectStream, writer: BlobWriter) -> Result<BlobWriter, GatewayError> {
+async fn receive(
+    fill: &Arc<Fill>,
+    mut stream: ObjectStream,
+    writer: BlobWriter,
+) -> Result<BlobWriter, GatewayError> {
     let (chunks, arriving) = mpsc::channel::<Bytes>(CHUNKS_IN_FLIGHT);
     let filling = Arc::clone(fill);
     let writing = tokio::task::spawn_blocking(move || write_all(&filling, arriving, writer));
@@ -231,18 +271,29 @@ async fn receive(fill: &Arc<Fill>, mut stream: ObjectStream, writer: BlobWriter)
     match (broke, written) {
         (Some(cause), _) => Err(cause.into()),
         (None, Ok(writer)) => Ok(writer),
-        (None, Err(why)) => Err(GatewayError::Disk { key: fill.key.object().clone(), why: Arc::new(why) }),
+        (None, Err(why)) => Err(GatewayError::Disk {
+            key: fill.key.object().clone(),
+            why: Arc::new(why),
+        }),
     }
 }
 
-fn write_all(fill: &Fill, mut arriving: mpsc::Receiver<Bytes>, mut writer: BlobWriter) -> std::io::Result<BlobWriter> {
+fn write_all(
+    fill: &Fill,
+    mut arriving: mpsc::Receiver<Bytes>,
+    mut writer: BlobWriter,
+) -> std::io::Result<BlobWriter> {
     while let Some(chunk) = arriving.blocking_recv() {
         let mut news = 0;
         let mut next = Some(chunk);
         while let Some(chunk) = next {
             writer.write(&chunk)?;
             news += chunk.len() as u64;
-            next = if news < NEWS_EVERY { arriving.try_recv().ok() } else { None };
+            next = if news < NEWS_EVERY {
+                arriving.try_recv().ok()
+            } else {
+                None
+            };
         }
         fill.note(Event::Chunk { len: news });
     }
@@ -252,7 +303,12 @@ fn write_all(fill: &Fill, mut arriving: mpsc::Receiver<Bytes>, mut writer: BlobW
 async fn check_blob(gateway: &Arc<Gateway>, fill: &Arc<Fill>, blob: Blob) -> Ended {
     let expected = gateway.expected.hash_of(&fill.key);
     let facts = gateway.blob_facts(&fill.key, &blob);
-    fill.opened.set(Opened { facts, file: Arc::clone(&blob.file) }).expect("a fill is opened once");
+    fill.opened
+        .set(Opened {
+            facts,
+            file: Arc::clone(&blob.file),
+        })
+        .expect("a fill is opened once");
     fill.note(Event::Opened);
     let (reading, file, len) = (Arc::clone(fill), Arc::clone(&blob.file), blob.len);
     let digest = blocking(fill, move || hash_along(&reading, &file, len)).await?;
@@ -261,7 +317,10 @@ async fn check_blob(gateway: &Arc<Gateway>, fill: &Arc<Fill>, blob: Blob) -> End
     let agreed = match (digest, expected) {
         (Ok(digest), Some(expected)) => verify(fill, expected, digest),
         (Ok(_), None) => Ok(()),
-        (Err(why), _) => Err(GatewayError::Disk { key: key.clone(), why: Arc::new(why) }),
+        (Err(why), _) => Err(GatewayError::Disk {
+            key: key.clone(),
+            why: Arc::new(why),
+        }),
     };
     match agreed {
         Ok(()) => {
@@ -270,7 +329,7 @@ async fn check_blob(gateway: &Arc<Gateway>, fill: &Arc<Fill>, blob: Blob) -> End
             Ok(FillOutcome::Stored)
         }
         Err(cause) => {
-            blocking(fill, move || disk.quarantine(&key)).await?;
+            blocking(fill, move || disk.quarantine(&key, &blob)).await?;
             Err(cause)
         }
     }
@@ -297,14 +356,23 @@ fn verify(fill: &Fill, expected: Sha256Hash, got: Sha256Hash) -> Result<(), Gate
         return Ok(());
     }
     let why = format!("its SHA-256 is {got} instead of {expected}");
-    Err(GatewayError::Corrupt { key: fill.key.object().clone(), why })
+    Err(GatewayError::Corrupt {
+        key: fill.key.object().clone(),
+        why,
+    })
 }
 
 /// Runs what blocks on the pool made for it. A panic there is the fill's failure.
-async fn blocking<T: Send + 'static>(fill: &Fill, work: impl FnOnce() -> T + Send + 'static) -> Result<T, GatewayError> {
+async fn blocking<T: Send + 'static>(
+    fill: &Fill,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, GatewayError> {
     join(fill, tokio::task::spawn_blocking(work).await)
 }
 
 fn join<T>(fill: &Fill, joined: Result<T, tokio::task::JoinError>) -> Result<T, GatewayError> {
-    joined.map_err(|_| GatewayError::NoAnswer { key: fill.key.object().clone(), why: NoAnswer::Lost })
+    joined.map_err(|_| GatewayError::NoAnswer {
+        key: fill.key.object().clone(),
+        why: NoAnswer::Lost,
+    })
 }

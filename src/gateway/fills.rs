@@ -24,28 +24,47 @@ impl Fills {
     pub fn join(&self, key: &NarKey, begin: impl FnOnce(Arc<Fill>, InFlight)) -> Joined {
         let mut table = self.table.lock().expect("no panic under the table's lock");
         if let Some(fill) = table.get(key.object()) {
-            return Joined { fill: Arc::clone(fill), joined: true };
+            return Joined {
+                fill: Arc::clone(fill),
+                joined: true,
+            };
         }
         let fill = Arc::new(Fill::new(key.clone()));
         table.insert(key.object().clone(), Arc::clone(&fill));
         drop(table);
-        let guard = InFlight { fills: Arc::clone(&self.table), unfinished: Unfinished(Arc::clone(&fill)) };
+        let guard = InFlight {
+            fills: Arc::clone(&self.table),
+            unfinished: Unfinished(Arc::clone(&fill)),
+        };
         begin(Arc::clone(&fill), guard);
-        Joined { fill, joined: false }
+        Joined {
+            fill,
+            joined: false,
+        }
     }
 
     /// The key's fill if one is under way.
     pub fn find(&self, key: &NarKey) -> Option<Arc<Fill>> {
-        self.table.lock().expect("no panic under the table's lock").get(key.object()).cloned()
+        self.table
+            .lock()
+            .expect("no panic under the table's lock")
+            .get(key.object())
+            .cloned()
     }
 
     pub fn count(&self) -> usize {
-        self.table.lock().expect("no panic under the table's lock").len()
+        self.table
+            .lock()
+            .expect("no panic under the table's lock")
+            .len()
     }
 
     /// Whoever comes from now on starts anew: the key was written.
     pub fn forget(&self, key: &ObjectKey) {
-        self.table.lock().expect("no panic under the table's lock").remove(key);
+        self.table
+            .lock()
+            .expect("no panic under the table's lock")
+            .remove(key);
     }
 }
 
@@ -59,7 +78,10 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         let fill = &self.unfinished.0;
         let mut table = self.fills.lock().expect("no panic under the table's lock");
-        if table.get(fill.key.object()).is_some_and(|listed| Arc::ptr_eq(listed, fill)) {
+        if table
+            .get(fill.key.object())
+            .is_some_and(|listed| Arc::ptr_eq(listed, fill))
+        {
             table.remove(fill.key.object());
         }
     }

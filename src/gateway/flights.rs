@@ -47,7 +47,11 @@ pub enum NoAnswer {
 
 impl<A: Clone + Send + Sync + 'static> Flights<A> {
     pub fn new(engine: Handle) -> Self {
-        Self { engine, table: Arc::default(), numbers: AtomicU64::new(0) }
+        Self {
+            engine,
+            table: Arc::default(),
+            numbers: AtomicU64::new(0),
+        }
     }
 
     /// Takes a seat in the key's lookup, which `begin` starts if there is none.
@@ -57,13 +61,26 @@ impl<A: Clone + Send + Sync + 'static> Flights<A> {
     {
         let mut table = self.table.lock().expect("no panic under the table's lock");
         if let Some(entry) = table.get(key) {
-            return Seat { answer: entry.answer.clone(), joined: true };
+            return Seat {
+                answer: entry.answer.clone(),
+                joined: true,
+            };
         }
         let (sender, answer) = watch::channel(None);
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        table.insert(key.clone(), Entry { number, answer: answer.clone() });
+        table.insert(
+            key.clone(),
+            Entry {
+                number,
+                answer: answer.clone(),
+            },
+        );
         drop(table);
-        let landing = Landing { table: Arc::clone(&self.table), key: key.clone(), number };
+        let landing = Landing {
+            table: Arc::clone(&self.table),
+            key: key.clone(),
+            number,
+        };
         let lookup = begin();
         self.engine.spawn(async move {
             let landing = landing;
@@ -72,12 +89,18 @@ impl<A: Clone + Send + Sync + 'static> Flights<A> {
             drop(landing);
             sender.send_replace(Some(found));
         });
-        Seat { answer, joined: false }
+        Seat {
+            answer,
+            joined: false,
+        }
     }
 
     /// Whoever comes from now on starts a lookup anew: the key was written.
     pub fn forget(&self, key: &ObjectKey) {
-        self.table.lock().expect("no panic under the table's lock").remove(key);
+        self.table
+            .lock()
+            .expect("no panic under the table's lock")
+            .remove(key);
     }
 }
 
@@ -102,7 +125,10 @@ struct Landing<A> {
 impl<A> Drop for Landing<A> {
     fn drop(&mut self) {
         let mut table = self.table.lock().expect("no panic under the table's lock");
-        if table.get(&self.key).is_some_and(|entry| entry.number == self.number) {
+        if table
+            .get(&self.key)
+            .is_some_and(|entry| entry.number == self.number)
+        {
             table.remove(&self.key);
         }
     }

@@ -50,7 +50,9 @@ impl Freshness {
     pub fn of(&self, held: &Held, now: Instant) -> Age {
         let age = now.saturating_duration_since(held.validated);
         if age < self.document_ttl {
-            Age::Fresh { left: self.document_ttl - age }
+            Age::Fresh {
+                left: self.document_ttl - age,
+            }
         } else if age >= self.document_ttl + self.stale_if_error {
             Age::Expired
         } else if held.retry_at.is_some_and(|retry_at| now < retry_at) {
@@ -76,7 +78,8 @@ impl Freshness {
     pub fn monotonic(clock: &Clock, mark: SystemTime) -> Instant {
         let (now, wall) = (clock.now(), clock.wall());
         let age = wall.duration_since(mark).unwrap_or_default();
-        now.checked_sub(age).unwrap_or_else(|| now.checked_sub(OLDEST).unwrap_or(now))
+        now.checked_sub(age)
+            .unwrap_or_else(|| now.checked_sub(OLDEST).unwrap_or(now))
     }
 }
 
@@ -93,7 +96,11 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn freshness() -> Freshness {
-        Freshness { document_ttl: 5 * MINUTE, negative_ttl: MINUTE / 2, stale_if_error: 60 * MINUTE }
+        Freshness {
+            document_ttl: 5 * MINUTE,
+            negative_ttl: MINUTE / 2,
+            stale_if_error: 60 * MINUTE,
+        }
     }
 
     fn held(validated: Instant) -> Held {
@@ -112,7 +119,10 @@ mod tests {
     fn a_document_is_fresh_then_stale_then_expired() {
         let start = Instant::now();
         let held = held(start);
-        assert_eq!(freshness().of(&held, start + MINUTE), Age::Fresh { left: 4 * MINUTE });
+        assert_eq!(
+            freshness().of(&held, start + MINUTE),
+            Age::Fresh { left: 4 * MINUTE }
+        );
         assert_eq!(freshness().of(&held, start + 5 * MINUTE), Age::Stale);
         assert_eq!(freshness().of(&held, start + 64 * MINUTE), Age::Stale);
         assert_eq!(freshness().of(&held, start + 65 * MINUTE), Age::Expired);

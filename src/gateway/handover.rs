@@ -16,7 +16,10 @@ pub struct Handover {
 
 impl Handover {
     pub fn new(stream: ObjectStream) -> Self {
-        Self { meta: stream.meta.clone(), stream: Mutex::new(Some(stream)) }
+        Self {
+            meta: stream.meta.clone(),
+            stream: Mutex::new(Some(stream)),
+        }
     }
 
     /// The body from its first byte, once.

@@ -36,7 +36,7 @@ use crate::metrics::labels::{Kind, Outcome, Tier};
 use crate::nix::key::ObjectKey;
 use crate::nix::signature::TrustedKeys;
 use crate::origin::{Health, Origin};
-use crate::tier::disk::{DiskState, DiskTier, IndexState};
+use crate::tier::disk::{self, DiskTier};
 use crate::tier::memory::{Held, MemoryTier};
 
 use document::Landed;
@@ -78,8 +78,8 @@ pub struct Gateway {
 #[derive(Debug)]
 pub struct Readiness {
     pub bucket: Health,
-    pub disk: DiskState,
-    pub index: IndexState,
+    pub disk: disk::State,
+    pub index: disk::State,
 }
 
 impl Gateway {
@@ -98,7 +98,10 @@ impl Gateway {
             store_dir: config.cache.store_dir.clone(),
             uploads: config.uploads.clone(),
             trusted,
-            patience: bucket.hold + bucket.connect_timeout + bucket.first_byte_timeout + bucket.idle_timeout,
+            patience: bucket.hold
+                + bucket.connect_timeout
+                + bucket.first_byte_timeout
+                + bucket.idle_timeout,
             lookups: Flights::new(engine.clone()),
             engine,
             clock,
@@ -124,13 +127,19 @@ impl Gateway {
 
     /// The state of every part that a request may need.
     pub fn readiness(&self) -> Readiness {
-        Readiness { bucket: self.origin.health(), disk: self.disk.state(), index: self.disk.index_state() }
+        Readiness {
+            bucket: self.origin.health(),
+            disk: self.disk.state(),
+            index: self.disk.index_state(),
+        }
     }
 
     /// Asks the bucket for a sign of life, if none was heard lately. At most a few seconds.
     pub async fn probe(self: &Arc<Self>) {
         let gateway = Arc::clone(self);
-        let probe = self.engine.spawn(async move { gateway.origin.probe().await });
+        let probe = self
+            .engine
+            .spawn(async move { gateway.origin.probe().await });
         if let Ok(Err(cause)) = probe.await {
             tracing::debug!(%cause, "the bucket did not answer a probe");
         }
@@ -139,6 +148,11 @@ impl Gateway {
     /// Lets the memory tier do its pending work; about once a second.
     pub fn tidy(&self) {
         self.memory.tidy();
+    }
+
+    /// Whether anything may be uploaded at all.
+    pub fn takes_uploads(&self) -> bool {
+        self.uploads.enabled
     }
 
     /// Writes what is kept only in memory of the disk tier's order. Blocks, with a deadline.
@@ -155,7 +169,9 @@ impl Gateway {
     }
 
     fn is_known_absent(&self, key: &ObjectKey, now: Instant) -> bool {
-        self.memory.absent_since(key).is_some_and(|since| self.freshness.is_absence_fresh(since, now))
+        self.memory
+            .absent_since(key)
+            .is_some_and(|since| self.freshness.is_absence_fresh(since, now))
     }
 
     fn count(&self, kind: Kind, tier: Tier, outcome: Outcome) {
@@ -168,7 +184,12 @@ impl Gateway {
         key: &ObjectKey,
         asking: impl Future<Output = Lookup<T, GatewayError>> + Send + 'static,
     ) -> Lookup<T, GatewayError> {
-        let no_answer = |why| Lookup::Unknown(GatewayError::NoAnswer { key: key.clone(), why });
+        let no_answer = |why| {
+            Lookup::Unknown(GatewayError::NoAnswer {
+                key: key.clone(),
+                why,
+            })
+        };
         match tokio::time::timeout(self.patience, self.engine.spawn(asking)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => no_answer(NoAnswer::Lost),

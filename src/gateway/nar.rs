@@ -52,8 +52,14 @@ impl Gateway {
         let unindexed = match self.disk.lookup(key.object()) {
             BlobLookup::Hit(blob) => {
                 self.count(Kind::Nar, Tier::Disk, Outcome::Hit);
-                let nar = Nar { facts: self.blob_facts(key, &blob), bytes: Bytes::Blob(blob) };
-                return Answered { answer: Lookup::Found(nar), how: How::Hit(Place::Disk) };
+                let nar = Nar {
+                    facts: self.blob_facts(key, &blob),
+                    bytes: Bytes::Blob(blob),
+                };
+                return Answered {
+                    answer: Lookup::Found(nar),
+                    how: How::Hit(Place::Disk),
+                };
             }
             BlobLookup::Unindexed(blob) => Some(blob),
             BlobLookup::Miss => None,
@@ -61,7 +67,10 @@ impl Gateway {
         self.count(Kind::Nar, Tier::Disk, Outcome::Miss);
         if unindexed.is_none() && self.is_known_absent(key.object(), self.clock.now()) {
             self.count(Kind::Nar, Tier::Memory, Outcome::NegativeHit);
-            return Answered { answer: Lookup::Absent, how: How::NegativeHit };
+            return Answered {
+                answer: Lookup::Absent,
+                how: How::NegativeHit,
+            };
         }
         self.join_fill(key, unindexed).await
     }
@@ -73,19 +82,43 @@ impl Gateway {
         if !self.uploads.enabled {
             if let BlobLookup::Hit(blob) = self.disk.lookup(at) {
                 let facts = self.blob_facts(key, &blob);
-                return Answered { answer: Lookup::Found(facts), how: How::Hit(Place::Disk) };
+                return Answered {
+                    answer: Lookup::Found(facts),
+                    how: How::Hit(Place::Disk),
+                };
             }
-            if let Some(facts) = self.fills.find(key).and_then(|fill| Some(fill.opened()?.facts.clone())) {
-                let how = How::Forwarded { stored: true, joined: true };
-                return Answered { answer: Lookup::Found(facts), how };
+            if let Some(facts) = self
+                .fills
+                .find(key)
+                .and_then(|fill| Some(fill.opened()?.facts.clone()))
+            {
+                let how = How::Forwarded {
+                    stored: true,
+                    joined: true,
+                };
+                return Answered {
+                    answer: Lookup::Found(facts),
+                    how,
+                };
             }
             if self.is_known_absent(at, self.clock.now()) {
-                return Answered { answer: Lookup::Absent, how: How::NegativeHit };
+                return Answered {
+                    answer: Lookup::Absent,
+                    how: How::NegativeHit,
+                };
             }
         }
         let (gateway, key) = (Arc::clone(self), key.clone());
-        let answer = self.on_engine(at, async move { gateway.ask_presence(&key).await }).await;
-        Answered { answer, how: How::Forwarded { stored: false, joined: false } }
+        let answer = self
+            .on_engine(at, async move { gateway.ask_presence(&key).await })
+            .await;
+        Answered {
+            answer,
+            how: How::Forwarded {
+                stored: false,
+                joined: false,
+            },
+        }
     }
 
     /// Asks the bucket whether it holds the NAR, and remembers a "no".
@@ -97,7 +130,8 @@ impl Gateway {
             Lookup::Found(_) => Outcome::Hit,
             Lookup::Absent => {
                 let now = self.clock.now();
-                self.epochs.unless_written(at, seen, || self.memory.keep_absent(at, now));
+                self.epochs
+                    .unless_written(at, seen, || self.memory.keep_absent(at, now));
                 Outcome::Miss
             }
             Lookup::Unknown(_) => Outcome::Unknown,
@@ -107,9 +141,15 @@ impl Gateway {
     }
 
     /// The bytes of a NAR, or of a piece of it.
-    pub async fn nar_pieces(self: &Arc<Self>, key: &NarKey, nar: Nar, range: Option<ByteRange>) -> Result<Pieces, GatewayError> {
+    pub async fn nar_pieces(
+        self: &Arc<Self>,
+        key: &NarKey,
+        nar: Nar,
+        range: Option<ByteRange>,
+    ) -> Result<Pieces, GatewayError> {
         let len = nar.facts.len;
-        let Ok(wanted) = range.map_or_else(|| RangeRequest::From { first: 0 }.within(len), Ok) else {
+        let Ok(wanted) = range.map_or_else(|| RangeRequest::From { first: 0 }.within(len), Ok)
+        else {
             return Ok(Box::pin(futures_util::stream::empty())); // An empty object has no piece.
         };
         match nar.bytes {
@@ -119,18 +159,34 @@ impl Gateway {
         }
     }
 
-    async fn pass(self: &Arc<Self>, key: &NarKey, body: &Handover, range: Option<ByteRange>) -> Result<Pieces, GatewayError> {
+    async fn pass(
+        self: &Arc<Self>,
+        key: &NarKey,
+        body: &Handover,
+        range: Option<ByteRange>,
+    ) -> Result<Pieces, GatewayError> {
         let expected = self.expected.hash_of(key);
         if range.is_none()
             && let Some(stream) = body.take()
         {
             return Ok(reader::passed(&self.engine, stream, expected));
         }
-        let range = range.map(|range| RangeRequest::Closed { first: range.start(), last: range.end() - 1 });
-        let ask = Ask { range, if_match: body.meta.etag.clone(), ..Ask::nar() };
+        let range = range.map(|range| RangeRequest::Closed {
+            first: range.start(),
+            last: range.end() - 1,
+        });
+        let ask = Ask {
+            range,
+            if_match: body.meta.etag.clone(),
+            ..Ask::nar()
+        };
         let (gateway, at) = (Arc::clone(self), key.object().clone());
         let fetched = self.on_engine(key.object(), async move {
-            gateway.origin.fetch(&at, &ask).await.map_unknown(GatewayError::from)
+            gateway
+                .origin
+                .fetch(&at, &ask)
+                .await
+                .map_unknown(GatewayError::from)
         });
         match fetched.await {
             Lookup::Found(Fetched::Object(stream)) => {
@@ -143,7 +199,10 @@ impl Gateway {
             Lookup::Unknown(cause) => Err(cause),
             Lookup::Found(Fetched::NotModified) | Lookup::Absent => {
                 let why = "it went away between two requests".into();
-                Err(GatewayError::Corrupt { key: key.object().clone(), why })
+                Err(GatewayError::Corrupt {
+                    key: key.object().clone(),
+                    why,
+                })
             }
         }
     }
@@ -163,23 +222,39 @@ impl Gateway {
             self.metrics.fill_joins.inc();
         }
         // What is withheld whole is worth waiting for: a failure is then a status, not a cut.
-        let opening = joined.fill.opening(self.patience, |opened| opened.facts.len <= WITHHELD).await;
-        let how = |stored| How::Forwarded { stored, joined: joined.joined };
+        let opening = joined
+            .fill
+            .opening(self.patience, |opened| opened.facts.len <= WITHHELD)
+            .await;
+        let how = |stored| How::Forwarded {
+            stored,
+            joined: joined.joined,
+        };
         let (answer, how, outcome) = match opening {
             Opening::Readable => match joined.fill.opened() {
                 Some(opened) => {
                     let facts = opened.facts.clone();
-                    let nar = Nar { facts, bytes: Bytes::Fill(joined.fill) };
+                    let nar = Nar {
+                        facts,
+                        bytes: Bytes::Fill(joined.fill),
+                    };
                     (Lookup::Found(nar), how(true), Outcome::Hit)
                 }
                 None => unreachable!("a fill is open before its first byte may be read"),
             },
             Opening::Unstored(body) => {
-                let nar = Nar { facts: self.nar_facts(key, &body.meta), bytes: Bytes::Passed(body) };
+                let nar = Nar {
+                    facts: self.nar_facts(key, &body.meta),
+                    bytes: Bytes::Passed(body),
+                };
                 (Lookup::Found(nar), How::Passed, Outcome::Hit)
             }
             Opening::Absent => (Lookup::Absent, how(false), Outcome::Miss),
-            Opening::Failed(cause) => (Lookup::Unknown((*cause).clone()), how(false), Outcome::Unknown),
+            Opening::Failed(cause) => (
+                Lookup::Unknown((*cause).clone()),
+                how(false),
+                Outcome::Unknown,
+            ),
         };
         self.count(Kind::Nar, Tier::Bucket, outcome);
         Answered { answer, how }

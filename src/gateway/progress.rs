@@ -34,7 +34,9 @@ pub enum Event {
     /// The origin's head is here, and room on disk.
     Opened,
     /// So many more bytes are in the file.
-    Chunk { len: u64 },
+    Chunk {
+        len: u64,
+    },
     /// All bytes are in the file, and they are the right ones.
     Verified,
     Absent,
@@ -50,7 +52,9 @@ impl Progress {
             (Self::Asking, Event::Opened) => Self::Filling { written: 0 },
             (Self::Asking, Event::Absent) => Self::Absent,
             (Self::Asking, Event::NoRoom) => Self::Unstored,
-            (Self::Filling { written }, Event::Chunk { len }) => Self::Filling { written: written + len },
+            (Self::Filling { written }, Event::Chunk { len }) => Self::Filling {
+                written: written + len,
+            },
             (Self::Filling { written }, Event::Verified) => Self::Sealed { len: written },
             (Self::Asking | Self::Filling { .. }, Event::Broke(cause)) => Self::Failed(cause),
             (state, _) => state,
@@ -81,7 +85,10 @@ mod tests {
 
     fn cause() -> Arc<GatewayError> {
         let key = ObjectKey::from_stored("nar/a.nar").unwrap();
-        Arc::new(GatewayError::NoAnswer { key, why: NoAnswer::Lost })
+        Arc::new(GatewayError::NoAnswer {
+            key,
+            why: NoAnswer::Lost,
+        })
     }
 
     fn events() -> impl Strategy<Value = Vec<Event>> {

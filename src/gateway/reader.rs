@@ -31,7 +31,13 @@ const PASSED_IN_FLIGHT: usize = 8;
 pub fn along(fill: Arc<Fill>, range: ByteRange, metrics: Arc<Metrics>) -> Pieces {
     let progress = fill.follow();
     metrics.fill_readers.inc();
-    let reader = Along { fill, progress, at: range.start(), end: range.end(), metrics };
+    let reader = Along {
+        fill,
+        progress,
+        at: range.start(),
+        end: range.end(),
+        metrics,
+    };
     Box::pin(stream::try_unfold(reader, Along::next))
 }
 
@@ -48,13 +54,19 @@ impl Along {
         if self.at == self.end {
             return Ok(None);
         }
-        let opened = self.fill.opened().ok_or_else(|| BodyError::Source("the fill is not open".into()))?;
+        let opened = self
+            .fill
+            .opened()
+            .ok_or_else(|| BodyError::Source("the fill is not open".into()))?;
         let (len, file) = (opened.facts.len, Arc::clone(&opened.file));
         let at = self.at;
         let enough = |progress: &Progress| progress.readable(len) > at || progress.has_ended();
         let (readable, sealed) = match self.progress.wait_for(enough).await.as_deref() {
             Ok(Progress::Failed(cause)) => return Err(BodyError::Source(cause.to_string())),
-            Ok(progress) => (progress.readable(len), matches!(progress, Progress::Sealed { .. })),
+            Ok(progress) => (
+                progress.readable(len),
+                matches!(progress, Progress::Sealed { .. }),
+            ),
             Err(_) => return Err(BodyError::Source("the fill ended without an answer".into())),
         };
         if readable <= at {
@@ -67,7 +79,14 @@ impl Along {
         if !sealed && self.at == self.end {
             self.metrics.unverified_bytes.inc_by(piece_len);
         }
-        Ok(Some((Piece::File { file, start: at, len: piece_len }, self)))
+        Ok(Some((
+            Piece::File {
+                file,
+                start: at,
+                len: piece_len,
+            },
+            self,
+        )))
     }
 }
 
@@ -85,18 +104,21 @@ pub fn passed(engine: &Handle, stream: ObjectStream, expected: Option<Sha256Hash
     let (chunks, arriving) = mpsc::channel(PASSED_IN_FLIGHT);
     let left = stream.expected();
     engine.spawn(pump(stream, expected, chunks));
-    Box::pin(stream::try_unfold((arriving, left), |(mut arriving, left)| async move {
-        match arriving.recv().await {
-            Some(Ok(chunk)) => {
-                let chunk: Bytes = chunk;
-                let left = left.saturating_sub(chunk.len() as u64);
-                Ok(Some((Piece::Bytes(chunk), (arriving, left))))
+    Box::pin(stream::try_unfold(
+        (arriving, left),
+        |(mut arriving, left)| async move {
+            match arriving.recv().await {
+                Some(Ok(chunk)) => {
+                    let chunk: Bytes = chunk;
+                    let left = left.saturating_sub(chunk.len() as u64);
+                    Ok(Some((Piece::Bytes(chunk), (arriving, left))))
+                }
+                Some(Err(cause)) => Err(cause),
+                None if left == 0 => Ok(None),
+                None => Err(BodyError::Short),
             }
-            Some(Err(cause)) => Err(cause),
-            None if left == 0 => Ok(None),
-            None => Err(BodyError::Short),
-        }
-    }))
+        },
+    ))
 }
 
 async fn pump(
@@ -135,10 +157,14 @@ async fn pump(
 }
 
 fn agree(expected: Option<Sha256Hash>, hasher: Sha256) -> Result<(), BodyError> {
-    let Some(expected) = expected else { return Ok(()) };
+    let Some(expected) = expected else {
+        return Ok(());
+    };
     let got = Sha256Hash::from_bytes(hasher.finalize().into());
     if got == expected {
         return Ok(());
     }
-    Err(BodyError::Source(format!("SHA-256 is {got} instead of {expected}")))
+    Err(BodyError::Source(format!(
+        "SHA-256 is {got} instead of {expected}"
+    )))
 }

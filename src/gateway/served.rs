@@ -49,14 +49,22 @@ impl How {
             Self::Hit(Place::Disk) => Some("narwharf; hit; detail=disk"),
             Self::Hit(Place::Index) => Some("narwharf; hit; detail=index"),
             Self::NegativeHit => Some("narwharf; hit; detail=negative"),
-            Self::Forwarded { stored: true, joined: false } => Some("narwharf; fwd=uri-miss; stored; detail=bucket"),
-            Self::Forwarded { stored: true, joined: true } => {
-                Some("narwharf; fwd=uri-miss; stored; collapsed; detail=bucket")
-            }
-            Self::Forwarded { stored: false, joined: false } => Some("narwharf; fwd=uri-miss; detail=bucket"),
-            Self::Forwarded { stored: false, joined: true } => {
-                Some("narwharf; fwd=uri-miss; collapsed; detail=bucket")
-            }
+            Self::Forwarded {
+                stored: true,
+                joined: false,
+            } => Some("narwharf; fwd=uri-miss; stored; detail=bucket"),
+            Self::Forwarded {
+                stored: true,
+                joined: true,
+            } => Some("narwharf; fwd=uri-miss; stored; collapsed; detail=bucket"),
+            Self::Forwarded {
+                stored: false,
+                joined: false,
+            } => Some("narwharf; fwd=uri-miss; detail=bucket"),
+            Self::Forwarded {
+                stored: false,
+                joined: true,
+            } => Some("narwharf; fwd=uri-miss; collapsed; detail=bucket"),
             Self::Stale => Some("narwharf; fwd=stale"),
             Self::Passed => Some("narwharf; fwd=bypass"),
             Self::Own => None,
@@ -70,9 +78,15 @@ impl How {
             Self::Hit(Place::Disk) => "hit-disk",
             Self::Hit(Place::Index) => "hit-index",
             Self::NegativeHit => "negative-hit",
-            Self::Forwarded { stored: true, joined: false } => "miss-stored",
+            Self::Forwarded {
+                stored: true,
+                joined: false,
+            } => "miss-stored",
             Self::Forwarded { joined: true, .. } => "joined",
-            Self::Forwarded { stored: false, joined: false } => "miss",
+            Self::Forwarded {
+                stored: false,
+                joined: false,
+            } => "miss",
             Self::Stale => "stale",
             Self::Passed => "passed",
             Self::Own => "own",

@@ -31,7 +31,7 @@ use super::error::UploadError;
 const CHUNKS_IN_FLIGHT: usize = 8;
 
 /// Documents being uploaded are held in memory, all together at most so many bytes.
-const DOCUMENT_ROOM: usize = 256 << 20;
+pub const DOCUMENT_ROOM: usize = 256 << 20;
 
 /// How long an upload waits for room before it is told to come back.
 const ROOM_PATIENCE: Duration = Duration::from_secs(10);
@@ -105,6 +105,11 @@ impl Upload {
         self.parts.send(Part::Chunk(chunk)).await.is_ok()
     }
 
+    /// Waits until the upload's task wants no more of the body, whatever the reason.
+    pub async fn ended(&self) {
+        self.parts.closed().await;
+    }
+
     /// The body is complete: waits until it is durable and visible.
     pub async fn finish(self) -> Result<Uploaded, UploadError> {
         // A task that has ended already has its own answer.
@@ -122,21 +127,36 @@ impl Upload {
 
 impl Gateway {
     /// Decides on an upload by its head: before `100 Continue`, before a byte of its body.
-    pub async fn admit(self: &Arc<Self>, key: &Key, len: Option<u64>) -> Result<Admitted, UploadError> {
+    pub async fn admit(
+        self: &Arc<Self>,
+        key: &Key,
+        len: Option<u64>,
+    ) -> Result<Admitted, UploadError> {
         if !self.uploads.enabled {
             return Err(UploadError::Disabled);
         }
         let len = len.ok_or(UploadError::LengthMissing)?;
         let (limit, setting) = match key {
-            Key::Document(document) if document.kind() == DocumentKind::Narinfo => (narinfo::MAX_LEN as u64, ""),
+            Key::Document(document) if document.kind() == DocumentKind::Narinfo => {
+                (narinfo::MAX_LEN as u64, "")
+            }
             Key::Document(_) => (MAX_DECODED, ""),
-            Key::Nar(_) => (self.uploads.max_size.unwrap_or(u64::MAX), " (uploads.max_size)"),
+            Key::Nar(_) => (
+                self.uploads.max_size.unwrap_or(u64::MAX),
+                " (uploads.max_size)",
+            ),
         };
         if len > limit {
-            return Err(UploadError::TooLarge { len, limit, setting });
+            return Err(UploadError::TooLarge {
+                len,
+                limit,
+                setting,
+            });
         }
         match key {
-            Key::Nar(nar) if nar.content_hash().is_some() && self.is_present(nar, len).await => Ok(Admitted::Existing),
+            Key::Nar(nar) if nar.content_hash().is_some() && self.is_present(nar, len).await => {
+                Ok(Admitted::Existing)
+            }
             Key::Nar(_) | Key::Document(_) => Ok(Admitted::Wanted { len }),
         }
     }
@@ -148,7 +168,12 @@ impl Gateway {
             return false;
         }
         let (gateway, nar) = (Arc::clone(self), key.clone());
-        let answer = self.on_engine(key.object(), async move { gateway.ask_presence(&nar).await }).await;
+        let answer = self
+            .on_engine(
+                key.object(),
+                async move { gateway.ask_presence(&nar).await },
+            )
+            .await;
         matches!(answer, Lookup::Found(facts) if facts.len == len)
     }
 
@@ -159,7 +184,10 @@ impl Gateway {
         let outcome = self.engine.spawn(async move {
             let (kind, ended) = match &key {
                 Key::Nar(nar) => (Kind::Nar, gateway.take_nar(nar, facts, arriving).await),
-                Key::Document(document) => (kind_of(document), gateway.take_document(document, facts, arriving).await),
+                Key::Document(document) => (
+                    kind_of(document),
+                    gateway.take_document(document, facts, arriving).await,
+                ),
             };
             gateway.metrics.uploads.of((kind, outcome_of(&ended))).inc();
             ended
@@ -175,25 +203,43 @@ impl Gateway {
     ) -> Result<Uploaded, UploadError> {
         let at = key.object();
         let (disk, reserved, len) = (self.disk.clone(), at.clone(), facts.len);
-        let writer = blocking(move || disk.reserve(&reserved, len)).await?.map_err(|no_room| {
-            tracing::warn!(key = %at, %no_room, "upload refused");
-            UploadError::NoRoom
-        })?;
+        let writer = blocking(move || disk.reserve(&reserved, len))
+            .await?
+            .map_err(|no_room| {
+                tracing::warn!(key = %at, %no_room, "upload refused");
+                UploadError::NoRoom
+            })?;
         let writer = self.spool(writer, arriving, facts.len).await?;
         let digest = writer.digest();
         let sound = key.content_hash().is_none_or(|named| named == digest);
         if !sound && self.uploads.verify {
-            let want = key.content_hash().map(|hash| hash.to_string()).unwrap_or_default();
-            return Err(UploadError::WrongHash { got: digest.to_string(), want });
+            let want = key
+                .content_hash()
+                .map(|hash| hash.to_string())
+                .unwrap_or_default();
+            return Err(UploadError::WrongHash {
+                got: digest.to_string(),
+                want,
+            });
         }
-        let body = StoreBody::File { file: writer.reader(), len };
+        let body = StoreBody::File {
+            file: writer.reader(),
+            len,
+        };
         let mut about = StoreFacts {
-            content_type: Some(facts.content_type.unwrap_or_else(|| NAR_CONTENT_TYPE.into())),
+            content_type: Some(
+                facts
+                    .content_type
+                    .unwrap_or_else(|| NAR_CONTENT_TYPE.into()),
+            ),
             content_encoding: None,
             create_only: true,
         };
         let hold = self.uploads.hold;
-        let mut stored = self.origin.store(at, body.clone(), about.clone(), hold).await?;
+        let mut stored = self
+            .origin
+            .store(at, body.clone(), about.clone(), hold)
+            .await?;
         if stored.existed {
             match (self.same_in_bucket(key, &writer).await?, key.content_hash()) {
                 (true, _) => {}
@@ -207,7 +253,11 @@ impl Gateway {
             }
         }
         if sound {
-            let facts = BlobFacts { etag: stored.etag, last_modified: None, verified: true };
+            let facts = BlobFacts {
+                etag: stored.etag,
+                last_modified: None,
+                verified: true,
+            };
             let key = at.clone();
             let published = blocking(move || writer.publish(facts)).await?;
             if let Err(cause) = published {
@@ -218,12 +268,20 @@ impl Gateway {
         self.epochs.written(at, || self.memory.forget(at));
         // A fill that has just heard "absent" must gain no new readers.
         self.fills.forget(at);
-        Ok(if stored.existed { Uploaded::Existing } else { Uploaded::Created })
+        Ok(if stored.existed {
+            Uploaded::Existing
+        } else {
+            Uploaded::Created
+        })
     }
 
     /// Whether the object that lies in the bucket is what was spooled: by its length where its name
     /// is its hash, else by reading it.
-    async fn same_in_bucket(&self, key: &NarKey, spooled: &BlobWriter) -> Result<bool, UploadError> {
+    async fn same_in_bucket(
+        &self,
+        key: &NarKey,
+        spooled: &BlobWriter,
+    ) -> Result<bool, UploadError> {
         let at = key.object();
         let unknown = |cause| Err(UploadError::Bucket(cause));
         if key.content_hash().is_some() {
@@ -280,13 +338,22 @@ impl Gateway {
         let written = written.await.map_err(|_| UploadError::Lost)?;
         let got = received?;
         let writer = written.map_err(UploadError::Disk)?;
-        if got == want { Ok(writer) } else { Err(UploadError::Cut { got, want }) }
+        if got == want {
+            Ok(writer)
+        } else {
+            Err(UploadError::Cut { got, want })
+        }
     }
 
     /// The next part of a body; a client that sends nothing for too long has failed.
-    async fn next_part(&self, arriving: &mut mpsc::Receiver<Part>) -> Result<Option<Part>, UploadError> {
+    async fn next_part(
+        &self,
+        arriving: &mut mpsc::Receiver<Part>,
+    ) -> Result<Option<Part>, UploadError> {
         let idle = self.uploads.body_idle_timeout;
-        tokio::time::timeout(idle, arriving.recv()).await.map_err(|_| UploadError::Idle(idle))
+        tokio::time::timeout(idle, arriving.recv())
+            .await
+            .map_err(|_| UploadError::Idle(idle))
     }
 
     async fn take_document(
@@ -296,7 +363,8 @@ impl Gateway {
         arriving: mpsc::Receiver<Part>,
     ) -> Result<Uploaded, UploadError> {
         let named = facts.content_encoding.as_deref().unwrap_or_default();
-        let encoding = Encoding::parse(named).map_err(|()| UploadError::Encoding(named.to_owned()))?;
+        let encoding =
+            Encoding::parse(named).map_err(|()| UploadError::Encoding(named.to_owned()))?;
         let _room = self.document_room(facts.len).await?;
         let bytes = self.collect(arriving, facts.len).await?;
         let mut kept = Some((bytes.clone(), encoding));
@@ -319,7 +387,10 @@ impl Gateway {
             create_only: false,
         };
         let at = key.object();
-        let stored = self.origin.store(at, StoreBody::Bytes(bytes), about, self.uploads.hold).await?;
+        let stored = self
+            .origin
+            .store(at, StoreBody::Bytes(bytes), about, self.uploads.hold)
+            .await?;
         let held = kept.map(|(bytes, encoding)| {
             let document = Document {
                 bytes,
@@ -332,7 +403,11 @@ impl Gateway {
             Arc::new(Held::new(document, self.clock.now()))
         });
         self.show_document(at, held);
-        Ok(if stored.existed { Uploaded::Existing } else { Uploaded::Created })
+        Ok(if stored.existed {
+            Uploaded::Existing
+        } else {
+            Uploaded::Created
+        })
     }
 
     /// Makes a written document what every request from now on sees.
@@ -359,7 +434,11 @@ impl Gateway {
         }
     }
 
-    async fn collect(&self, mut arriving: mpsc::Receiver<Part>, want: u64) -> Result<Bytes, UploadError> {
+    async fn collect(
+        &self,
+        mut arriving: mpsc::Receiver<Part>,
+        want: u64,
+    ) -> Result<Bytes, UploadError> {
         let mut bytes = BytesMut::with_capacity(want as usize);
         loop {
             let got = bytes.len() as u64;
@@ -369,13 +448,19 @@ impl Gateway {
                     bytes.extend_from_slice(&chunk);
                 }
                 Some(Part::End) if got == want => return Ok(bytes.freeze()),
-                Some(Part::Chunk(_) | Part::End) | None => return Err(UploadError::Cut { got, want }),
+                Some(Part::Chunk(_) | Part::End) | None => {
+                    return Err(UploadError::Cut { got, want });
+                }
             }
         }
     }
 
     /// Strict by Nix's rules, about this key, signed where that is asked for, and its NAR is there.
-    async fn check_narinfo(self: &Arc<Self>, key: &DocumentKey, plain: &Bytes) -> Result<(), UploadError> {
+    async fn check_narinfo(
+        self: &Arc<Self>,
+        key: &DocumentKey,
+        plain: &Bytes,
+    ) -> Result<(), UploadError> {
         let narinfo = Narinfo::parse(&self.store_dir, plain)?;
         if let Some(hash) = key.store_path_hash() {
             narinfo.check_key(hash)?;
@@ -397,8 +482,15 @@ impl Gateway {
         match trusted.verdict(narinfo, &self.store_dir) {
             Verdict::SignedBy(_) | Verdict::ContentAddressed => Ok(()),
             Verdict::Untrusted { seen } => {
-                let seen = if seen.is_empty() { "nobody".to_owned() } else { seen.join(", ") };
-                Err(UploadError::Untrusted { seen, accepted: trusted.names().join(", ") })
+                let seen = if seen.is_empty() {
+                    "nobody".to_owned()
+                } else {
+                    seen.join(", ")
+                };
+                Err(UploadError::Untrusted {
+                    seen,
+                    accepted: trusted.names().join(", "),
+                })
             }
         }
     }
@@ -417,21 +509,32 @@ impl Gateway {
             },
         };
         match narinfo.file_size {
-            Some(said) if said != held => Err(UploadError::OtherNar { url: url(), held, said }),
+            Some(said) if said != held => Err(UploadError::OtherNar {
+                url: url(),
+                held,
+                said,
+            }),
             _ => Ok(()),
         }
     }
 }
 
-fn write_all(mut arriving: mpsc::Receiver<Bytes>, mut writer: BlobWriter) -> std::io::Result<BlobWriter> {
+fn write_all(
+    mut arriving: mpsc::Receiver<Bytes>,
+    mut writer: BlobWriter,
+) -> std::io::Result<BlobWriter> {
     while let Some(chunk) = arriving.blocking_recv() {
         writer.write(&chunk)?;
     }
     Ok(writer)
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, UploadError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| UploadError::Lost)
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, UploadError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| UploadError::Lost)
 }
 
 fn outcome_of(ended: &Result<Uploaded, UploadError>) -> UploadOutcome {

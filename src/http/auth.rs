@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use actix_web::http::header::{HeaderMap, HeaderValue};
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use actix_web_httpauth::headers::authorization::{Basic, Bearer, Scheme};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -68,7 +68,11 @@ impl Auth {
         Self {
             tokens: settings.tokens.clone(),
             public_reads: settings.public_reads,
-            failures: Mutex::new(Failures { limit: settings.max_failures, since: Instant::now(), counts: HashMap::new() }),
+            failures: Mutex::new(Failures {
+                limit: settings.max_failures,
+                since: Instant::now(),
+                counts: HashMap::new(),
+            }),
         }
     }
 
@@ -78,12 +82,16 @@ impl Auth {
     }
 
     /// The name of the token that allows it; `None`: nobody need ask.
-    pub fn check(&self, headers: &HeaderMap, scope: Scope, namespace: Option<&str>) -> Result<Option<&str>, Denied> {
+    pub fn check(
+        &self,
+        headers: &HeaderMap,
+        scope: Scope,
+        namespace: Option<&str>,
+    ) -> Result<Option<&str>, Denied> {
         if scope == Scope::Read && self.public_reads {
             return Ok(None);
         }
-        let value = headers.get("authorization").ok_or(Denied::Missing)?;
-        let shown = credential(value).ok_or(Denied::Malformed)?;
+        let shown = shown(headers)?;
         let token = self.find(&shown).ok_or(Denied::Unknown)?;
         let allowed = match scope {
             Scope::Read => token.scopes.read,
@@ -94,14 +102,19 @@ impl Auth {
         }
         match (&token.namespaces, namespace) {
             (None, _) => Ok(Some(&token.name)),
-            (Some(these), Some(namespace)) if these.iter().any(|name| name == namespace) => Ok(Some(&token.name)),
+            (Some(these), Some(namespace)) if these.iter().any(|name| name == namespace) => {
+                Ok(Some(&token.name))
+            }
             (Some(_), _) => Err(Denied::Namespace),
         }
     }
 
     /// Counts an unknown token; whether it is worth a log line of its own.
     pub fn note_unknown(&self, from: Option<IpAddr>) -> bool {
-        self.failures.lock().expect("no panic under this lock").note(from, Instant::now())
+        self.failures
+            .lock()
+            .expect("no panic under this lock")
+            .note(from, Instant::now())
     }
 
     fn find(&self, shown: &str) -> Option<&config::Token> {
@@ -114,6 +127,12 @@ impl Auth {
         }
         found
     }
+}
+
+/// The token that a request shows.
+pub fn shown(headers: &HeaderMap) -> Result<String, Denied> {
+    let value = headers.get(AUTHORIZATION).ok_or(Denied::Missing)?;
+    credential(value).ok_or(Denied::Malformed)
 }
 
 /// The token in a header. Empty ones are none.
@@ -152,16 +171,23 @@ impl Failures {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use actix_web::http::header::AUTHORIZATION;
     use config::{Scopes, Token};
     use data_encoding::BASE64;
 
     fn token(name: &str, scopes: Scopes, namespaces: Option<Vec<String>>) -> Token {
-        Token { name: name.into(), sha256: Sha256::digest(name.as_bytes()).into(), scopes, namespaces }
+        Token {
+            name: name.into(),
+            sha256: Sha256::digest(name.as_bytes()).into(),
+            scopes,
+            namespaces,
+        }
     }
 
     fn auth(public_reads: bool) -> Auth {
-        let read = Scopes { read: true, ..Scopes::default() };
+        let read = Scopes {
+            read: true,
+            ..Scopes::default()
+        };
         Auth::new(&config::Auth {
             public_reads,
             tokens: vec![
@@ -181,13 +207,20 @@ mod tests {
     }
 
     fn basic(user: &str, password: &str) -> HeaderMap {
-        headers(&format!("Basic {}", BASE64.encode(format!("{user}:{password}").as_bytes())))
+        headers(&format!(
+            "Basic {}",
+            BASE64.encode(format!("{user}:{password}").as_bytes())
+        ))
     }
 
     #[test]
     fn a_token_counts_as_bearer_and_as_password_with_any_user() {
         let auth = auth(true);
-        for shown in [headers("Bearer writer"), basic("", "writer"), basic("me", "writer")] {
+        for shown in [
+            headers("Bearer writer"),
+            basic("", "writer"),
+            basic("me", "writer"),
+        ] {
             assert_eq!(auth.check(&shown, Scope::Write, None), Ok(Some("writer")));
         }
     }
@@ -199,17 +232,38 @@ mod tests {
         assert_eq!(deny(&HeaderMap::new(), Scope::Read), Denied::Missing);
         assert_eq!(deny(&headers("Digest x"), Scope::Read), Denied::Malformed);
         assert_eq!(deny(&basic("writer", ""), Scope::Write), Denied::Malformed);
-        assert_eq!(deny(&headers(&format!("Bearer {}", "x".repeat(5000))), Scope::Write), Denied::Malformed);
-        assert_eq!(deny(&headers("Bearer nobody"), Scope::Write), Denied::Unknown);
+        assert_eq!(
+            deny(
+                &headers(&format!("Bearer {}", "x".repeat(5000))),
+                Scope::Write
+            ),
+            Denied::Malformed
+        );
+        assert_eq!(
+            deny(&headers("Bearer nobody"), Scope::Write),
+            Denied::Unknown
+        );
         assert_eq!(deny(&headers("Bearer reader"), Scope::Write), Denied::Scope);
-        assert_eq!(deny(&headers("Bearer team"), Scope::Write), Denied::Namespace);
-        assert_eq!(auth.check(&headers("Bearer team"), Scope::Write, Some("team")), Ok(Some("team")));
-        assert_eq!(auth.check(&headers("Bearer reader"), Scope::Read, None), Ok(Some("reader")));
+        assert_eq!(
+            deny(&headers("Bearer team"), Scope::Write),
+            Denied::Namespace
+        );
+        assert_eq!(
+            auth.check(&headers("Bearer team"), Scope::Write, Some("team")),
+            Ok(Some("team"))
+        );
+        assert_eq!(
+            auth.check(&headers("Bearer reader"), Scope::Read, None),
+            Ok(Some("reader"))
+        );
     }
 
     #[test]
     fn public_reads_look_at_no_credentials() {
-        assert_eq!(auth(true).check(&headers("Bearer nobody"), Scope::Read, None), Ok(None));
+        assert_eq!(
+            auth(true).check(&headers("Bearer nobody"), Scope::Read, None),
+            Ok(None)
+        );
     }
 
     #[test]
@@ -219,6 +273,9 @@ mod tests {
         let logged = (0..100).filter(|_| auth.note_unknown(from)).count();
         assert_eq!(logged, 2);
         assert!(auth.note_unknown(Some(IpAddr::from([10, 0, 0, 2]))));
-        assert!(auth.check(&headers("Bearer writer"), Scope::Write, None).is_ok());
+        assert!(
+            auth.check(&headers("Bearer writer"), Scope::Write, None)
+                .is_ok()
+        );
     }
 }

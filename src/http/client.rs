@@ -20,18 +20,29 @@ const REWINDS_SINCE: [u32; 3] = [2, 33, 2];
 
 impl Client {
     pub fn of(headers: &HeaderMap) -> Self {
-        let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
+        let agent = headers
+            .get(USER_AGENT)
+            .and_then(|value| value.to_str().ok());
         agent.map_or(Self::OldNix, Self::named)
     }
 
     fn named(agent: &str) -> Self {
-        let Some(version) = agent.split_whitespace().find_map(|word| word.strip_prefix("Nix/")) else {
+        let Some(version) = agent
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix("Nix/"))
+        else {
             return Self::Other;
         };
         // What is no number counts as 0, so a development version counts as the oldest.
-        let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+        let mut numbers = version
+            .split('.')
+            .map(|part| part.parse::<u32>().unwrap_or(0));
         let version = [(); 3].map(|()| numbers.next().unwrap_or(0));
-        if version >= REWINDS_SINCE { Self::Nix } else { Self::OldNix }
+        if version >= REWINDS_SINCE {
+            Self::Nix
+        } else {
+            Self::OldNix
+        }
     }
 }
 

@@ -27,7 +27,9 @@ pub fn judge(request: &impl HttpMessage, tag: Option<&ETag>) -> Condition {
     {
         let met = match &asked {
             IfMatch::Any => true,
-            IfMatch::Items(tags) => tags.iter().any(|theirs| own.as_ref().is_some_and(|own| own.strong_eq(theirs))),
+            IfMatch::Items(tags) => tags
+                .iter()
+                .any(|theirs| own.as_ref().is_some_and(|own| own.strong_eq(theirs))),
         };
         if !met {
             return Condition::Failed;
@@ -38,7 +40,9 @@ pub fn judge(request: &impl HttpMessage, tag: Option<&ETag>) -> Condition {
     {
         let met = match &asked {
             IfNoneMatch::Any => true,
-            IfNoneMatch::Items(tags) => tags.iter().any(|theirs| own.as_ref().is_some_and(|own| own.weak_eq(theirs))),
+            IfNoneMatch::Items(tags) => tags
+                .iter()
+                .any(|theirs| own.as_ref().is_some_and(|own| own.weak_eq(theirs))),
         };
         if met {
             return Condition::NotModified;
@@ -55,7 +59,9 @@ pub fn may_range(request: &impl HttpMessage, tag: Option<&ETag>) -> bool {
         return true;
     }
     match IfRange::parse(request) {
-        Ok(IfRange::EntityTag(theirs)) => tag.and_then(entity).is_some_and(|own| own.strong_eq(&theirs)),
+        Ok(IfRange::EntityTag(theirs)) => tag
+            .and_then(entity)
+            .is_some_and(|own| own.strong_eq(&theirs)),
         Ok(IfRange::Date(_)) | Err(_) => false,
     }
 }
@@ -64,24 +70,39 @@ fn entity(tag: &ETag) -> Option<EntityTag> {
     tag.to_header().parse().ok()
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use actix_web::test::TestRequest;
 
     fn judged(name: &'static str, value: &str) -> Condition {
-        let request = TestRequest::default().insert_header((name, value)).to_request();
+        let request = TestRequest::default()
+            .insert_header((name, value))
+            .to_request();
         judge(&request, ETag::new("abc").as_ref())
     }
 
     #[test]
     fn if_none_match_takes_lists_stars_and_weak_tags() {
-        for value in ["\"abc\"", "W/\"abc\"", "*", "\"x\", \"abc\"", "\"x\", W/\"abc\""] {
-            assert_eq!(judged("if-none-match", value), Condition::NotModified, "{value}");
+        for value in [
+            "\"abc\"",
+            "W/\"abc\"",
+            "*",
+            "\"x\", \"abc\"",
+            "\"x\", W/\"abc\"",
+        ] {
+            assert_eq!(
+                judged("if-none-match", value),
+                Condition::NotModified,
+                "{value}"
+            );
         }
         for value in ["\"x\"", "abc", "W/\"x\", \"y\""] {
-            assert_eq!(judged("if-none-match", value), Condition::Proceed, "{value}");
+            assert_eq!(
+                judged("if-none-match", value),
+                Condition::Proceed,
+                "{value}"
+            );
         }
     }
 
@@ -96,11 +117,18 @@ mod tests {
     #[test]
     fn if_range_wants_this_very_version() {
         let may = |value: &str| {
-            let request = TestRequest::default().insert_header(("if-range", value)).to_request();
+            let request = TestRequest::default()
+                .insert_header(("if-range", value))
+                .to_request();
             may_range(&request, ETag::new("abc").as_ref())
         };
         assert!(may("\"abc\""));
-        for value in ["W/\"abc\"", "\"x\"", "Sun, 22 Nov 2026 08:49:37 GMT", "nonsense"] {
+        for value in [
+            "W/\"abc\"",
+            "\"x\"",
+            "Sun, 22 Nov 2026 08:49:37 GMT",
+            "nonsense",
+        ] {
             assert!(!may(value), "{value}");
         }
         assert!(may_range(&TestRequest::default().to_request(), None));

@@ -51,9 +51,17 @@ impl Refusal {
             Self::Absent | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
-            Self::Denied { denied: Denied::Missing, .. } => StatusCode::UNAUTHORIZED,
-            Self::Denied { scope: Scope::Read, .. } => StatusCode::UNAUTHORIZED,
-            Self::Denied { scope: Scope::Write, .. } => StatusCode::FORBIDDEN,
+            Self::Denied {
+                denied: Denied::Missing,
+                ..
+            } => StatusCode::UNAUTHORIZED,
+            Self::Denied {
+                scope: Scope::Read, ..
+            } => StatusCode::UNAUTHORIZED,
+            Self::Denied {
+                scope: Scope::Write,
+                ..
+            } => StatusCode::FORBIDDEN,
             Self::Unsatisfiable(_) => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::Unknown(cause) => match cause {
@@ -100,9 +108,9 @@ fn upload_status(cause: &UploadError, client: Client) -> StatusCode {
         | UploadError::ForeignUrl { .. }
         | UploadError::Untrusted { .. }
         | UploadError::BadEncoding(_) => StatusCode::BAD_REQUEST,
-        UploadError::Conflict { .. } | UploadError::MissingNar { .. } | UploadError::OtherNar { .. } => {
-            StatusCode::CONFLICT
-        }
+        UploadError::Conflict { .. }
+        | UploadError::MissingNar { .. }
+        | UploadError::OtherNar { .. } => StatusCode::CONFLICT,
         UploadError::Encoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         UploadError::NoRoom
         | UploadError::Disk(_)
@@ -118,8 +126,12 @@ fn upload_status(cause: &UploadError, client: Client) -> StatusCode {
 
 fn denied_text(denied: Denied) -> &'static str {
     match denied {
-        Denied::Missing => "credentials are needed: a token as Bearer, or as the password in a netrc file",
-        Denied::Malformed => "the credentials cannot be read: send a token as Bearer, or as the password in a netrc file",
+        Denied::Missing => {
+            "credentials are needed: a token as Bearer, or as the password in a netrc file"
+        }
+        Denied::Malformed => {
+            "the credentials cannot be read: send a token as Bearer, or as the password in a netrc file"
+        }
         Denied::Unknown => "this token is not known here",
         Denied::Scope => "this token does not allow that",
         Denied::Namespace => "this token is for other namespaces",
@@ -134,7 +146,10 @@ mod tests {
 
     fn unknown() -> GatewayError {
         let key = ObjectKey::from_stored("nar/a.nar").unwrap();
-        GatewayError::Corrupt { key, why: "test".into() }
+        GatewayError::Corrupt {
+            key,
+            why: "test".into(),
+        }
     }
 
     #[test]

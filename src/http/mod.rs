@@ -86,8 +86,17 @@ pub enum Face {
 }
 
 impl Front {
-    pub fn new(config: &Config, gateway: Arc<Gateway>, metrics: Arc<Metrics>, clock: Clock) -> Self {
-        let sharing = if config.auth.public_reads { Sharing::Public } else { Sharing::Private };
+    pub fn new(
+        config: &Config,
+        gateway: Arc<Gateway>,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+    ) -> Self {
+        let sharing = if config.auth.public_reads {
+            Sharing::Public
+        } else {
+            Sharing::Private
+        };
         Self {
             gateway,
             metrics,
@@ -132,7 +141,10 @@ impl Front {
 
     /// Decides on an upload before `100 Continue`. `Err` is the final answer; on `Ok` the client may
     /// send its body, and the decision travels with the request.
-    pub async fn expect(&self, request: actix_http::Request) -> Result<actix_http::Request, HttpResponse> {
+    pub async fn expect(
+        &self,
+        request: actix_http::Request,
+    ) -> Result<actix_http::Request, HttpResponse> {
         if request.method() != Method::PUT {
             return Ok(request);
         }
@@ -140,12 +152,15 @@ impl Front {
         let decided = match self.find(request.method(), request.uri()) {
             Ok(routed) => {
                 seen.kind = routed.route.kind();
-                self.decide(&routed, request.headers(), request.peer_addr()).await
+                self.decide(&routed, request.headers(), request.peer_addr())
+                    .await
             }
             Err(refusal) => Err(refusal),
         };
         match decided {
-            Ok(Some(Admitted::Existing)) => Err(seen.answer(Reply::own(receive::taken(Uploaded::Existing)))),
+            Ok(Some(Admitted::Existing)) => {
+                Err(seen.answer(Reply::own(receive::taken(Uploaded::Existing))))
+            }
             Ok(Some(admitted)) => {
                 seen.withdraw();
                 request.extensions_mut().insert(Decided { admitted });
@@ -157,7 +172,12 @@ impl Front {
             }
             Err(refusal) => {
                 let about_nar = seen.kind == Kind::Nar;
-                let reply = self.refuse(Refused::plainly(refusal), request.headers(), &seen, about_nar);
+                let reply = self.refuse(
+                    Refused::plainly(refusal),
+                    request.headers(),
+                    &seen,
+                    about_nar,
+                );
                 Err(seen.answer(reply))
             }
         }
@@ -168,7 +188,9 @@ impl Front {
         let seen = self.observe(request.method(), request.uri());
         let answered = match (request.path(), reads(request.method())) {
             ("/metrics", true) => self.metrics_page(request.headers()),
-            ("/metrics", false) => Err(Refusal::Method { allow: READ_METHODS }),
+            ("/metrics", false) => Err(Refusal::Method {
+                allow: READ_METHODS,
+            }),
             _ => Err(Refusal::NoRoute),
         };
         let reply = match answered {
@@ -181,16 +203,28 @@ impl Front {
     fn observe(&self, method: &Method, uri: &actix_web::http::Uri) -> Observed {
         let target = uri.path_and_query().map_or("*", |target| target.as_str());
         let target = target.get(..error::MAX_TARGET).unwrap_or(target).to_owned();
-        Observed::begin(Arc::clone(&self.metrics), self.access_log, self.ids.next(), method, target)
+        Observed::begin(
+            Arc::clone(&self.metrics),
+            self.access_log,
+            self.ids.next(),
+            method,
+            target,
+        )
     }
 
     fn find(&self, method: &Method, uri: &actix_web::http::Uri) -> Result<Routed, Refusal> {
-        if uri.path_and_query().is_some_and(|target| target.as_str().len() > error::MAX_TARGET) {
+        if uri
+            .path_and_query()
+            .is_some_and(|target| target.as_str().len() > error::MAX_TARGET)
+        {
             return Err(Refusal::TargetTooLong);
         }
         let routed = routes::route(uri.path(), uri.query(), &self.namespaces, reads(method));
         match routed {
-            Some(Routed { route: Route::Metrics, .. }) if !self.metrics_here => Err(Refusal::NoRoute),
+            Some(Routed {
+                route: Route::Metrics,
+                ..
+            }) if !self.metrics_here => Err(Refusal::NoRoute),
             Some(routed) => Ok(routed),
             None => Err(Refusal::NoRoute),
         }
@@ -208,12 +242,18 @@ impl Front {
         }
         let admitted = match (request.method(), decided) {
             (&Method::PUT, Some(decided)) => Ok(Some(decided.admitted)),
-            (&Method::PUT, None) => self.decide(&routed, request.headers(), request.peer_addr()).await,
-            _ => Err(Refusal::Method { allow: allowed(&routed.route) }),
+            (&Method::PUT, None) => {
+                self.decide(&routed, request.headers(), request.peer_addr())
+                    .await
+            }
+            _ => Err(Refusal::Method {
+                allow: allowed(&routed.route),
+            }),
         };
         match (admitted, routed.route) {
             (Ok(Some(Admitted::Wanted { len })), Route::Object(key)) => {
-                let taken = receive::take(&self.gateway, key, len, request.headers(), payload).await;
+                let taken =
+                    receive::take(&self.gateway, key, len, request.headers(), payload).await;
                 let uploaded = taken.map_err(|cause| Refused::plainly(Refusal::Upload(cause)))?;
                 Ok(Reply::own(receive::taken(uploaded)))
             }
@@ -237,10 +277,14 @@ impl Front {
     ) -> Result<Option<Admitted>, Refusal> {
         let writable = matches!(routed.route, Route::Object(_) | Route::CacheInfo);
         if !writable {
-            return Err(Refusal::Method { allow: READ_METHODS });
+            return Err(Refusal::Method {
+                allow: READ_METHODS,
+            });
         }
         if !self.gateway.takes_uploads() {
-            return Err(Refusal::Upload(crate::gateway::error::UploadError::Disabled));
+            return Err(Refusal::Upload(
+                crate::gateway::error::UploadError::Disabled,
+            ));
         }
         self.authorise(routed, headers, Scope::Write, peer)?;
         match &routed.route {
@@ -256,7 +300,10 @@ impl Front {
         scope: Scope,
         peer: Option<std::net::SocketAddr>,
     ) -> Result<(), Refusal> {
-        let namespace = routed.namespace.as_ref().map(|namespace| namespace.as_str());
+        let namespace = routed
+            .namespace
+            .as_ref()
+            .map(|namespace| namespace.as_str());
         let denied = match self.auth.check(headers, scope, namespace) {
             Ok(_) => return Ok(()),
             Err(denied) => denied,
@@ -271,15 +318,21 @@ impl Front {
     async fn read(&self, request: &HttpRequest, routed: Routed) -> Result<Reply, Refused> {
         let open = matches!(routed.route, Route::Health | Route::Ready | Route::Metrics);
         if !open {
-            let allowed = self.authorise(&routed, request.headers(), Scope::Read, request.peer_addr());
+            let allowed =
+                self.authorise(&routed, request.headers(), Scope::Read, request.peer_addr());
             allowed.map_err(Refused::plainly)?;
         }
         match routed.route {
-            Route::Home if negotiate::wants_html(request.headers()) => Ok(Reply::own(self.pages.home())),
+            Route::Home if negotiate::wants_html(request.headers()) => {
+                Ok(Reply::own(self.pages.home()))
+            }
             Route::Home | Route::CacheInfo => Ok(Reply::own(self.pages.cache_info())),
             Route::Health => Ok(Reply::own(self.pages.health(&self.clock))),
             Route::Ready => Ok(Reply::own(self.ready().await)),
-            Route::Metrics => self.metrics_page(request.headers()).map(Reply::own).map_err(Refused::plainly),
+            Route::Metrics => self
+                .metrics_page(request.headers())
+                .map(Reply::own)
+                .map_err(Refused::plainly),
             Route::Object(Key::Document(key)) => self.document(request, &key).await,
             Route::Object(Key::Nar(key)) => self.nar(request, &key).await,
         }
@@ -289,19 +342,28 @@ impl Front {
         // A bucket that does not answer in time is shown as it was last seen.
         let _ = tokio::time::timeout(PROBE_PATIENCE, self.gateway.probe()).await;
         let draining = self.draining.load(Ordering::Relaxed);
-        self.pages.ready(&self.gateway.readiness(), draining, &self.clock)
+        self.pages
+            .ready(&self.gateway.readiness(), draining, &self.clock)
     }
 
     fn metrics_page(&self, headers: &HeaderMap) -> Result<HttpResponse, Refusal> {
         if let Some(token) = &self.metrics_token {
-            let denied = |denied| Refusal::Denied { denied, scope: Scope::Read };
+            let denied = |denied| Refusal::Denied {
+                denied,
+                scope: Scope::Read,
+            };
             let shown = auth::shown(headers).map_err(denied)?;
             if !bool::from(shown.as_bytes().ct_eq(token.expose_secret().as_bytes())) {
                 return Err(denied(Denied::Unknown));
             }
         }
         let text = self.metrics.render();
-        Ok(reply::text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", "no-store", text))
+        Ok(reply::text(
+            StatusCode::OK,
+            "text/plain; version=0.0.4; charset=utf-8",
+            "no-store",
+            text,
+        ))
     }
 
     async fn document(&self, request: &HttpRequest, key: &DocumentKey) -> Result<Reply, Refused> {
@@ -316,26 +378,48 @@ impl Front {
                 // A decoded document is another representation, and has no tag to compare.
                 let tag = decoded.is_none().then_some(&held.tag);
                 match conditional_on(request, tag, how)? {
-                    Condition::NotModified => {
-                        reply::document_unchanged(&held.document, &held.tag, remaining, self.sharing, fallback_type)
-                    }
-                    Condition::Proceed | Condition::Failed => {
-                        reply::document(&held.document, &held.tag, decoded, remaining, self.sharing, fallback_type)
-                    }
+                    Condition::NotModified => reply::document_unchanged(
+                        &held.document,
+                        &held.tag,
+                        remaining,
+                        self.sharing,
+                        fallback_type,
+                    ),
+                    Condition::Proceed | Condition::Failed => reply::document(
+                        &held.document,
+                        &held.tag,
+                        decoded,
+                        remaining,
+                        self.sharing,
+                        fallback_type,
+                    ),
                 }
             }
             Page::Large(body) => {
                 let pieces = self.gateway.large_pieces(key, &body).await;
-                let pieces = pieces.map_err(|cause| Refused { refusal: Refusal::Unknown(cause), how })?;
+                let pieces = pieces.map_err(|cause| Refused {
+                    refusal: Refusal::Unknown(cause),
+                    how,
+                })?;
                 reply::large_document(&body.meta, self.sharing, fallback_type, pieces)
             }
         };
-        Ok(Reply { response, how, source: how.document_source() })
+        Ok(Reply {
+            response,
+            how,
+            source: how.document_source(),
+        })
     }
 
     /// The document without its Content-Encoding, if the client cannot take that off.
-    async fn decoded(&self, headers: &HeaderMap, document: &Document) -> Result<Option<bytes::Bytes>, Refusal> {
-        let Some(stored) = &document.content_encoding else { return Ok(None) };
+    async fn decoded(
+        &self,
+        headers: &HeaderMap,
+        document: &Document,
+    ) -> Result<Option<bytes::Bytes>, Refusal> {
+        let Some(stored) = &document.content_encoding else {
+            return Ok(None);
+        };
         if negotiate::accepts_encoding(headers, stored) {
             return Ok(None);
         }
@@ -363,7 +447,11 @@ impl Front {
                     reply::nar(&facts, range, self.sharing, nothing())
                 }
             };
-            return Ok(Reply { response, how, source: Source::None });
+            return Ok(Reply {
+                response,
+                how,
+                source: Source::None,
+            });
         }
         let Answered { answer, how } = self.gateway.nar(key).await;
         let nar = found(answer, how)?;
@@ -373,21 +461,38 @@ impl Front {
             Condition::Proceed | Condition::Failed => {
                 let range = asked_range(request, facts.tag.as_ref(), facts.len, how)?;
                 let pieces = self.gateway.nar_pieces(key, nar, range).await;
-                let pieces = pieces.map_err(|cause| Refused { refusal: Refusal::Unknown(cause), how })?;
+                let pieces = pieces.map_err(|cause| Refused {
+                    refusal: Refusal::Unknown(cause),
+                    how,
+                })?;
                 reply::nar(&facts, range, self.sharing, pieces)
             }
         };
-        Ok(Reply { response, how, source })
+        Ok(Reply {
+            response,
+            how,
+            source,
+        })
     }
 
-    fn refuse(&self, refused: Refused, headers: &HeaderMap, seen: &Observed, about_nar: bool) -> Reply {
+    fn refuse(
+        &self,
+        refused: Refused,
+        headers: &HeaderMap,
+        seen: &Observed,
+        about_nar: bool,
+    ) -> Reply {
         let Refused { refusal, how } = refused;
         if let Some(reason) = refusal.unknown_reason() {
             self.metrics.unknown_answers.of((reason,)).inc();
             tracing::debug!(id = seen.id, ?refusal, "nobody could say");
         }
         let response = reply::refusal(&refusal, Client::of(headers), &seen.id, about_nar);
-        Reply { response, how, source: Source::None }
+        Reply {
+            response,
+            how,
+            source: Source::None,
+        }
     }
 }
 
@@ -400,38 +505,69 @@ struct Refused {
 
 impl Refused {
     fn plainly(refusal: Refusal) -> Self {
-        Self { refusal, how: How::Own }
+        Self {
+            refusal,
+            how: How::Own,
+        }
     }
 }
 
-fn found<T>(answer: Lookup<T, crate::gateway::error::GatewayError>, how: How) -> Result<T, Refused> {
+fn found<T>(
+    answer: Lookup<T, crate::gateway::error::GatewayError>,
+    how: How,
+) -> Result<T, Refused> {
     match answer {
         Lookup::Found(value) => Ok(value),
-        Lookup::Absent => Err(Refused { refusal: Refusal::Absent, how }),
-        Lookup::Unknown(cause) => Err(Refused { refusal: Refusal::Unknown(cause), how }),
+        Lookup::Absent => Err(Refused {
+            refusal: Refusal::Absent,
+            how,
+        }),
+        Lookup::Unknown(cause) => Err(Refused {
+            refusal: Refusal::Unknown(cause),
+            how,
+        }),
     }
 }
 
-fn conditional_on(request: &HttpRequest, tag: Option<&ETag>, how: How) -> Result<Condition, Refused> {
+fn conditional_on(
+    request: &HttpRequest,
+    tag: Option<&ETag>,
+    how: How,
+) -> Result<Condition, Refused> {
     let headers = request.headers();
     if !headers.contains_key(IF_MATCH) && !headers.contains_key(IF_NONE_MATCH) {
         return Ok(Condition::Proceed);
     }
     match conditional::judge(request, tag) {
-        Condition::Failed => Err(Refused { refusal: Refusal::PreconditionFailed, how }),
+        Condition::Failed => Err(Refused {
+            refusal: Refusal::PreconditionFailed,
+            how,
+        }),
         other => Ok(other),
     }
 }
 
 /// The piece that is asked for; `None`: the whole.
-fn asked_range(request: &HttpRequest, tag: Option<&ETag>, len: u64, how: How) -> Result<Option<ByteRange>, Refused> {
+fn asked_range(
+    request: &HttpRequest,
+    tag: Option<&ETag>,
+    len: u64,
+    how: How,
+) -> Result<Option<ByteRange>, Refused> {
     let mut values = request.headers().get_all(RANGE);
-    let (Some(value), None) = (values.next(), values.next()) else { return Ok(None) };
-    let Some(asked) = value.to_str().ok().and_then(RangeRequest::parse) else { return Ok(None) };
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return Ok(None);
+    };
+    let Some(asked) = value.to_str().ok().and_then(RangeRequest::parse) else {
+        return Ok(None);
+    };
     if !conditional::may_range(request, tag) {
         return Ok(None);
     }
-    asked.within(len).map(Some).map_err(|unmet| Refused { refusal: Refusal::Unsatisfiable(unmet), how })
+    asked.within(len).map(Some).map_err(|unmet| Refused {
+        refusal: Refusal::Unsatisfiable(unmet),
+        how,
+    })
 }
 
 fn reads(method: &Method) -> bool {
@@ -450,8 +586,9 @@ fn content_type(kind: DocumentKind) -> &'static str {
     match kind {
         DocumentKind::Narinfo => "text/x-nix-narinfo",
         DocumentKind::Log => "text/plain; charset=utf-8",
-        DocumentKind::Listing | DocumentKind::Realisation | DocumentKind::BuildTrace | DocumentKind::DebugInfo => {
-            "application/json"
-        }
+        DocumentKind::Listing
+        | DocumentKind::Realisation
+        | DocumentKind::BuildTrace
+        | DocumentKind::DebugInfo => "application/json",
     }
 }

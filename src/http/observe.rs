@@ -31,11 +31,18 @@ pub struct RequestIds {
 impl RequestIds {
     pub fn new() -> Self {
         let process = getrandom::u32().unwrap_or_else(|_| std::process::id());
-        Self { process, next: AtomicU64::new(1) }
+        Self {
+            process,
+            next: AtomicU64::new(1),
+        }
     }
 
     pub fn next(&self) -> String {
-        format!("{:08x}-{:x}", self.process, self.next.fetch_add(1, Ordering::Relaxed))
+        format!(
+            "{:08x}-{:x}",
+            self.process,
+            self.next.fetch_add(1, Ordering::Relaxed)
+        )
     }
 }
 
@@ -58,6 +65,7 @@ pub struct Observed {
     /// `None` while there is no answer; a client that left before has none ever.
     answered: Option<Answer>,
     sent: u64,
+    withdrawn: bool,
 }
 
 #[derive(Debug)]
@@ -70,7 +78,13 @@ struct Answer {
 }
 
 impl Observed {
-    pub fn begin(metrics: Arc<Metrics>, log: bool, id: String, method: &Method, target: String) -> Self {
+    pub fn begin(
+        metrics: Arc<Metrics>,
+        log: bool,
+        id: String,
+        method: &Method,
+        target: String,
+    ) -> Self {
         metrics.http_in_flight.inc();
         Self {
             metrics,
@@ -82,12 +96,22 @@ impl Observed {
             kind: Kind::Other,
             answered: None,
             sent: 0,
+            withdrawn: false,
         }
+    }
+
+    /// The request is answered elsewhere, and observed there.
+    pub fn withdraw(mut self) {
+        self.withdrawn = true;
     }
 
     /// Takes over the answer: adds what every answer carries and sees it to its end.
     pub fn answer(mut self, reply: Reply) -> HttpResponse {
-        let Reply { mut response, how, source } = reply;
+        let Reply {
+            mut response,
+            how,
+            source,
+        } = reply;
         let headers = response.headers_mut();
         if let Ok(id) = HeaderValue::from_str(&self.id) {
             headers.insert(REQUEST_ID, id);
@@ -96,17 +120,28 @@ impl Observed {
             headers.insert(CACHE_STATUS, HeaderValue::from_static(status));
         }
         let first_byte = self.started.elapsed();
-        self.metrics.http_first_byte_seconds.of((self.kind, source)).observe(first_byte.as_secs_f64());
+        self.metrics
+            .http_first_byte_seconds
+            .of((self.kind, source))
+            .observe(first_byte.as_secs_f64());
         let head = self.method == Method::HEAD;
         let promised = match response.body().size() {
             BodySize::Sized(len) if !head => len,
             _ => 0,
         };
         let status = response.status().as_u16();
-        self.answered = Some(Answer { first_byte, status, promised, how: how.as_str(), source });
+        self.answered = Some(Answer {
+            first_byte,
+            status,
+            promised,
+            how: how.as_str(),
+            source,
+        });
         response.map_body(|_, body| {
             let body = match body.size() {
-                BodySize::Sized(len) if head => SizedStream::new(len, empty::<Result<Bytes, std::io::Error>>()).boxed(),
+                BodySize::Sized(len) if head => {
+                    SizedStream::new(len, empty::<Result<Bytes, std::io::Error>>()).boxed()
+                }
                 _ => body,
             };
             Watched { body, seen: self }.boxed()
@@ -117,13 +152,35 @@ impl Observed {
 impl Drop for Observed {
     fn drop(&mut self) {
         let total = self.started.elapsed();
-        let left = Answer { first_byte: total, status: 0, promised: 0, how: "left", source: Source::None };
+        let left = Answer {
+            first_byte: total,
+            status: 0,
+            promised: 0,
+            how: "left",
+            source: Source::None,
+        };
         let answer = self.answered.take().unwrap_or(left);
         let metrics = &self.metrics;
         metrics.http_in_flight.dec();
-        metrics.http_requests.of((self.kind, method_label(&self.method), Status::of(answer.status))).inc();
-        metrics.http_request_seconds.of((self.kind,)).observe(total.as_secs_f64());
-        metrics.http_response_bytes.of((self.kind, answer.source)).inc_by(self.sent);
+        if self.withdrawn {
+            return;
+        }
+        metrics
+            .http_requests
+            .of((
+                self.kind,
+                method_label(&self.method),
+                Status::of(answer.status),
+            ))
+            .inc();
+        metrics
+            .http_request_seconds
+            .of((self.kind,))
+            .observe(total.as_secs_f64());
+        metrics
+            .http_response_bytes
+            .of((self.kind, answer.source))
+            .inc_by(self.sent);
         if self.log {
             tracing::info!(
                 target: "narwharf::access",
@@ -168,7 +225,10 @@ impl MessageBody for Watched {
         self.body.size()
     }
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+    fn poll_next(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = self.project();
         let polled = this.body.poll_next(cx);
         if let Poll::Ready(Some(Ok(chunk))) = &polled {

@@ -30,7 +30,12 @@ impl Pages {
     pub fn new(cache: &config::Cache, public_keys: &[String], sharing: Sharing) -> Self {
         let info = cache_info::render(&cache.store_dir, cache.want_mass_query, cache.priority);
         let home = render_home(cache, public_keys);
-        Self { name: cache.name.clone(), cache_info: info.into(), home: home.into(), sharing }
+        Self {
+            name: cache.name.clone(),
+            cache_info: info.into(),
+            home: home.into(),
+            sharing,
+        }
     }
 
     pub fn cache_info(&self) -> HttpResponse {
@@ -38,7 +43,12 @@ impl Pages {
     }
 
     pub fn home(&self) -> HttpResponse {
-        text(StatusCode::OK, "text/html; charset=utf-8", "no-cache", self.home.clone())
+        text(
+            StatusCode::OK,
+            "text/html; charset=utf-8",
+            "no-cache",
+            self.home.clone(),
+        )
     }
 
     /// The process lives, whatever else does not.
@@ -57,9 +67,18 @@ impl Pages {
     pub fn ready(&self, readiness: &Readiness, draining: bool, clock: &Clock) -> HttpResponse {
         let bucket_up = readiness.bucket.is_up();
         let ready = bucket_up && !draining;
-        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let status = if ready {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
         let failure = readiness.bucket.last_failure.as_ref();
-        let ago = |since| format!("{} s ago", clock.now().saturating_duration_since(since).as_secs());
+        let ago = |since| {
+            format!(
+                "{} s ago",
+                clock.now().saturating_duration_since(since).as_secs()
+            )
+        };
         let body = json!({
             "status": if draining { "draining" } else if ready { "ready" } else { "not ready" },
             "bucket": {
@@ -75,10 +94,12 @@ impl Pages {
     }
 }
 
-
-
 fn render_home(cache: &config::Cache, public_keys: &[String]) -> String {
-    let keys = if public_keys.is_empty() { "(the uploaders' public keys)".to_owned() } else { public_keys.join(" ") };
+    let keys = if public_keys.is_empty() {
+        "(the uploaders' public keys)".to_owned()
+    } else {
+        public_keys.join(" ")
+    };
     let (name, keys) = (escape(&cache.name), escape(&keys));
     format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
@@ -92,5 +113,8 @@ fn render_home(cache: &config::Cache, public_keys: &[String]) -> String {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName};
+use actix_web::http::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName,
+};
 use actix_web::web::Payload;
 use futures_util::StreamExt;
 
@@ -34,8 +36,14 @@ pub struct Decided {
 }
 
 /// Decides on an upload by its head.
-pub async fn decide(gateway: &Arc<Gateway>, key: &Key, headers: &HeaderMap) -> Result<Admitted, Refusal> {
-    let len = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+pub async fn decide(
+    gateway: &Arc<Gateway>,
+    key: &Key,
+    headers: &HeaderMap,
+) -> Result<Admitted, Refusal> {
+    let len = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
     gateway.admit(key, len).await.map_err(Refusal::Upload)
 }
 
@@ -47,8 +55,17 @@ pub async fn take(
     headers: &HeaderMap,
     mut payload: Payload,
 ) -> Result<Uploaded, UploadError> {
-    let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let facts = UploadFacts { len, content_type: header(CONTENT_TYPE), content_encoding: header(CONTENT_ENCODING) };
+    let header = |name: HeaderName| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned)
+    };
+    let facts = UploadFacts {
+        len,
+        content_type: header(CONTENT_TYPE),
+        content_encoding: header(CONTENT_ENCODING),
+    };
     let upload = gateway.upload(key, facts);
     loop {
         let next = tokio::select! {

@@ -3,11 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use actix_web::body::SizedStream;
-use actix_web::http::header::{
-    ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue,
-    HttpDate, LAST_MODIFIED, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
-};
 use actix_web::http::StatusCode;
+use actix_web::http::header::{
+    ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+    HeaderName, HeaderValue, HttpDate, LAST_MODIFIED, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use bytes::Bytes;
 
@@ -40,7 +40,11 @@ pub struct Reply {
 impl Reply {
     /// An answer that no cache has a part in.
     pub fn own(response: HttpResponse) -> Self {
-        Self { response, how: How::Own, source: Source::None }
+        Self {
+            response,
+            how: How::Own,
+            source: Source::None,
+        }
     }
 }
 
@@ -66,7 +70,12 @@ impl Sharing {
 }
 
 /// A small answer of our own making.
-pub fn text(status: StatusCode, content_type: &'static str, cache: &str, body: impl Into<Bytes>) -> HttpResponse {
+pub fn text(
+    status: StatusCode,
+    content_type: &'static str,
+    cache: &str,
+    body: impl Into<Bytes>,
+) -> HttpResponse {
     HttpResponse::build(status)
         .insert_header((CONTENT_TYPE, content_type))
         .insert_header((CACHE_CONTROL, cache))
@@ -89,7 +98,15 @@ pub fn document(
     fallback_type: &'static str,
 ) -> HttpResponse {
     let mut builder = HttpResponse::Ok();
-    describe_document(&mut builder, document, tag, decoded.is_none(), remaining, sharing, fallback_type);
+    describe_document(
+        &mut builder,
+        document,
+        tag,
+        decoded.is_none(),
+        remaining,
+        sharing,
+        fallback_type,
+    );
     builder.body(decoded.unwrap_or_else(|| document.bytes.clone()))
 }
 
@@ -102,7 +119,15 @@ pub fn document_unchanged(
     fallback_type: &'static str,
 ) -> HttpResponse {
     let mut builder = HttpResponse::NotModified();
-    describe_document(&mut builder, document, tag, true, remaining, sharing, fallback_type);
+    describe_document(
+        &mut builder,
+        document,
+        tag,
+        true,
+        remaining,
+        sharing,
+        fallback_type,
+    );
     builder.finish()
 }
 
@@ -115,7 +140,10 @@ fn describe_document(
     sharing: Sharing,
     fallback_type: &'static str,
 ) {
-    builder.insert_header((CONTENT_TYPE, document.content_type.as_deref().unwrap_or(fallback_type)));
+    builder.insert_header((
+        CONTENT_TYPE,
+        document.content_type.as_deref().unwrap_or(fallback_type),
+    ));
     builder.insert_header((CACHE_CONTROL, sharing.for_at_most(remaining)));
     if let Some(encoding) = &document.content_encoding {
         builder.insert_header((VARY, "Accept-Encoding"));
@@ -136,11 +164,14 @@ fn describe_nar(builder: &mut HttpResponseBuilder, facts: &NarFacts, sharing: Sh
     builder.insert_header((ACCEPT_RANGES, "bytes"));
     let word = sharing.word();
     // Without a hash in the name nobody can promise that the bytes never change.
-    builder.insert_header((CACHE_CONTROL, if facts.immutable {
-        format!("{word}, max-age=31536000, immutable")
-    } else {
-        format!("{word}, max-age=3600")
-    }));
+    builder.insert_header((
+        CACHE_CONTROL,
+        if facts.immutable {
+            format!("{word}, max-age=31536000, immutable")
+        } else {
+            format!("{word}, max-age=3600")
+        },
+    ));
     if let Some(tag) = &facts.tag {
         builder.insert_header((ETAG, tag.to_header()));
     }
@@ -148,7 +179,12 @@ fn describe_nar(builder: &mut HttpResponseBuilder, facts: &NarFacts, sharing: Sh
 }
 
 /// A NAR, whole or a piece of it. HEAD gets the same head, and pieces that nobody reads.
-pub fn nar(facts: &NarFacts, range: Option<ByteRange>, sharing: Sharing, pieces: Pieces) -> HttpResponse {
+pub fn nar(
+    facts: &NarFacts,
+    range: Option<ByteRange>,
+    sharing: Sharing,
+    pieces: Pieces,
+) -> HttpResponse {
     let mut builder = HttpResponse::build(match range {
         Some(_) => StatusCode::PARTIAL_CONTENT,
         None => StatusCode::OK,
@@ -169,9 +205,17 @@ pub fn nar_unchanged(facts: &NarFacts, sharing: Sharing) -> HttpResponse {
 }
 
 /// A document too large to keep, as it comes from the bucket.
-pub fn large_document(meta: &ObjectMeta, sharing: Sharing, fallback_type: &'static str, pieces: Pieces) -> HttpResponse {
+pub fn large_document(
+    meta: &ObjectMeta,
+    sharing: Sharing,
+    fallback_type: &'static str,
+    pieces: Pieces,
+) -> HttpResponse {
     let mut builder = HttpResponse::Ok();
-    builder.insert_header((CONTENT_TYPE, meta.content_type.as_deref().unwrap_or(fallback_type)));
+    builder.insert_header((
+        CONTENT_TYPE,
+        meta.content_type.as_deref().unwrap_or(fallback_type),
+    ));
     builder.insert_header((CACHE_CONTROL, format!("{}, no-cache", sharing.word())));
     if let Some(encoding) = &meta.content_encoding {
         builder.insert_header((CONTENT_ENCODING, encoding.as_str()));
@@ -185,10 +229,17 @@ pub fn large_document(meta: &ObjectMeta, sharing: Sharing, fallback_type: &'stat
 }
 
 /// A refusal: its status, one line of text, and the headers that go with it.
-pub fn refusal(refusal: &Refusal, client: Client, request_id: &str, about_nar: bool) -> HttpResponse {
+pub fn refusal(
+    refusal: &Refusal,
+    client: Client,
+    request_id: &str,
+    about_nar: bool,
+) -> HttpResponse {
     let status = refusal.status(client);
     let mut builder = HttpResponse::build(status);
-    builder.insert_header((CONTENT_TYPE, TEXT)).insert_header((CACHE_CONTROL, NO_STORE));
+    builder
+        .insert_header((CONTENT_TYPE, TEXT))
+        .insert_header((CACHE_CONTROL, NO_STORE));
     if about_nar {
         // Nix resumes a download only if the last answer, an error included, promised ranges.
         builder.insert_header((ACCEPT_RANGES, "bytes"));

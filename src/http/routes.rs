@@ -50,7 +50,12 @@ impl Route {
 ///
 /// `fold`: whether one doubled slash before `nar/` counts as one, as old clients ask for narinfos
 /// with `URL: /nar/…`; true for reads only.
-pub fn route(path: &str, query: Option<&str>, namespaces: &Namespaces, fold: bool) -> Option<Routed> {
+pub fn route(
+    path: &str,
+    query: Option<&str>,
+    namespaces: &Namespaces,
+    fold: bool,
+) -> Option<Routed> {
     let path = decode(path.strip_prefix('/')?)?;
     let query = match query.filter(|query| !query.is_empty()) {
         Some(query) => Some(decode(query)?),
@@ -59,12 +64,18 @@ pub fn route(path: &str, query: Option<&str>, namespaces: &Namespaces, fold: boo
     let query = query.as_deref();
     let folded = |path| if fold { fold_slash(path) } else { path };
     if let Some(route) = within(None, folded(&path), query) {
-        return Some(Routed { route, namespace: None });
+        return Some(Routed {
+            route,
+            namespace: None,
+        });
     }
     let (first, rest) = path.split_once('/')?;
     let namespace = allowed(first, namespaces)?;
     let route = within(Some(&namespace), folded(rest), query)?;
-    Some(Routed { route, namespace: Some(namespace) })
+    Some(Routed {
+        route,
+        namespace: Some(namespace),
+    })
 }
 
 fn within(namespace: Option<&Namespace>, path: &str, query: Option<&str>) -> Option<Route> {
@@ -147,10 +158,20 @@ mod tests {
     fn old_and_new_clients_mean_the_same_key() {
         let drv = "8waf2cylldvmba5dwi8hsfgpp04nfkig";
         let raw = key(&format!("/log/{drv}-libp++-1.0+x.drv"), None).unwrap();
-        assert_eq!(key(&format!("/log/{drv}-libp%2B%2b-1.0%2Bx.drv"), None).unwrap(), raw);
+        assert_eq!(
+            key(&format!("/log/{drv}-libp%2B%2b-1.0%2Bx.drv"), None).unwrap(),
+            raw
+        );
         let doi = format!("realisations/sha256:{}!out.doi", "a".repeat(64));
         assert_eq!(key(&format!("/{doi}"), None).as_deref(), Some(doi.as_str()));
-        assert_eq!(key(&format!("/{}", doi.replace('!', "%21").replace(':', "%3A")), None).as_deref(), Some(doi.as_str()));
+        assert_eq!(
+            key(
+                &format!("/{}", doi.replace('!', "%21").replace(':', "%3A")),
+                None
+            )
+            .as_deref(),
+            Some(doi.as_str())
+        );
     }
 
     #[test]
@@ -168,7 +189,10 @@ mod tests {
         assert_eq!(route(&path, None, &Namespaces::None, true), None);
         let routed = route(&path, None, &these, true).unwrap();
         assert_eq!(routed.namespace.unwrap().as_str(), "team");
-        assert_eq!(route(&path.replace("team", "other"), None, &these, true), None);
+        assert_eq!(
+            route(&path.replace("team", "other"), None, &these, true),
+            None
+        );
         assert!(route(&path.replace("team", "other"), None, &Namespaces::Any, true).is_some());
         assert!(route("/team//nar/a.nar", None, &Namespaces::Any, true).is_some());
         assert!(route("/team/nix-cache-info", None, &Namespaces::Any, true).is_some());
@@ -178,9 +202,24 @@ mod tests {
     #[test]
     fn whatever_is_not_in_the_grammar_is_no_route() {
         let odd = [
-            "", "nar/a.nar", "/nar/../a.nar", "/nar/%2e%2e/a.nar", "/nar/a%2Fb.nar", "/nar/a%00.nar", "/nar/a.nar%",
-            "/nar/a.nar%2", "/nar/\\a.nar", "/nar/.a.nar", "/nar/a", "/x.narinfo", "/Health", "/nar/", "/./nar/a.nar",
-            "/nar/a.nar/", "/nar/a%20b.nar", "/nar/a.nar%\u{e9}",
+            "",
+            "nar/a.nar",
+            "/nar/../a.nar",
+            "/nar/%2e%2e/a.nar",
+            "/nar/a%2Fb.nar",
+            "/nar/a%00.nar",
+            "/nar/a.nar%",
+            "/nar/a.nar%2",
+            "/nar/\\a.nar",
+            "/nar/.a.nar",
+            "/nar/a",
+            "/x.narinfo",
+            "/Health",
+            "/nar/",
+            "/./nar/a.nar",
+            "/nar/a.nar/",
+            "/nar/a%20b.nar",
+            "/nar/a.nar%\u{e9}",
         ];
         for path in odd {
             assert_eq!(key(path, None), None, "{path}");

@@ -1,18 +1,335 @@
-//! Stand-in for the server.
+//! Wiring: settings become parts, parts become a gateway, and the gateway is put behind sockets.
+//!
+//! Two runtimes live here. actix's workers speak to clients, one thread each; the engine, a
+//! multi-threaded tokio runtime, owns all that talks to the bucket or writes to the disk.
 
+mod connection;
+mod drain;
+mod listen;
+
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use actix_http::HttpService;
+use actix_server::{GracefulShutdownSignal, Server, ServerHandle};
+use actix_service::{
+    IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config,
+};
+use actix_web::dev::AppConfig;
+use actix_web::{App, HttpRequest, HttpResponse, web};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::gateway::Gateway;
+use crate::http::{Face, Front};
+use crate::metrics::Metrics;
+use crate::nix::signature::{PublicKey, TrustedKeys};
+use crate::origin::{self, Origin};
+use crate::tier::disk::{self, DiskTier};
+
+use connection::Connection;
+use listen::{ListenError, Socket};
+
+/// A client sends a request's head within this, also the next one on a kept connection.
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// After a refusal whose body nobody reads, the client has this long to read the answer.
+const DISCONNECT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// actix's own default; 256 KiB was measured slower, and this bounds what a stalled reader costs.
+const WRITE_BUFFER: usize = 32 * 1024;
+
+/// Threads on which a worker waits for a cold page of a blob.
+const BLOCKING_THREADS: usize = 32;
 
 /// Where the server listens, once it does.
+#[derive(Debug, Clone, Default)]
 pub struct Started {
     pub addresses: Vec<SocketAddr>,
     pub unix: Vec<PathBuf>,
+    /// Of the metrics' own listener, if there is one on TCP.
+    pub metrics: Option<SocketAddr>,
 }
 
-pub fn run(_: crate::config::Config, ready: impl FnOnce(&Started)) -> anyhow::Result<()> {
-    ready(&Started {
-        addresses: vec![([127, 0, 0, 1], 8080).into()],
-        unix: vec![],
-    });
+/// Why the server does not start. Each names the setting to look at.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
+    Disk(#[from] disk::OpenError),
+    #[error(transparent)]
+    Bucket(#[from] origin::OpenError),
+    #[error("signing.trusted_public_keys: {key}: {why}")]
+    PublicKey { key: String, why: String },
+    #[error("{what}: {cause}")]
+    System {
+        what: &'static str,
+        cause: io::Error,
+    },
+}
+
+/// A running server. Dropped, it stops as [`Running::stop`] does.
+#[derive(Debug)]
+pub struct Running {
+    pub started: Started,
+    pub metrics: Arc<Metrics>,
+    pub clock: Clock,
+    front: Arc<Front>,
+    gateway: Arc<Gateway>,
+    handle: ServerHandle,
+    thread: Option<JoinHandle<io::Result<()>>>,
+    engine: Option<Runtime>,
+}
+
+/// Serves until SIGTERM or SIGINT and then drains. Blocks.
+pub fn run(config: Config, on_start: impl FnOnce(&Started)) -> Result<(), StartError> {
+    let running = start(config)?;
+    on_start(&running.started);
+    drain::announce_ready();
+    running
+        .engine()
+        .block_on(drain::signal())
+        .map_err(|cause| StartError::System {
+            what: "cannot wait for signals",
+            cause,
+        })?;
+    drain::announce_stopping();
+    running.stop();
     Ok(())
+}
+
+/// Starts everything and returns once the sockets accept.
+pub fn start(config: Config) -> Result<Running, StartError> {
+    let system = |what| move |cause| StartError::System { what, cause };
+    let trusted = trusted_keys(&config.signing)?;
+    let engine = Builder::new_multi_thread()
+        .thread_name("engine")
+        .enable_all()
+        .build()
+        .map_err(system("cannot start the engine's threads"))?;
+    let (metrics, clock) = (Arc::new(Metrics::new()), Clock::default());
+    let within = engine.enter();
+    let disk = DiskTier::open(&config.disk, Arc::clone(&metrics), clock.clone())?;
+    let origin = Origin::open(&config.bucket, Arc::clone(&metrics), clock.clone())?;
+    let sockets = listen::open(&config.server.listen)?;
+    let metrics_socket = listen::open_own(config.metrics.listen.as_ref())?;
+    drop(within);
+    let gateway = Gateway::new(
+        &config,
+        trusted,
+        engine.handle().clone(),
+        clock.clone(),
+        Arc::clone(&metrics),
+        disk,
+        origin,
+    );
+    drain::tidy_each_second(&engine, &gateway);
+    let front = Arc::new(Front::new(
+        &config,
+        Arc::clone(&gateway),
+        Arc::clone(&metrics),
+        clock.clone(),
+    ));
+    let started = started(&sockets, metrics_socket.as_ref());
+    tracing::info!(memory = %memory_bound(&config), "memory stays within about this");
+
+    let (ready, accepting) = mpsc::sync_channel(1);
+    let served = Arc::clone(&front);
+    let thread = std::thread::Builder::new()
+        .name("server".into())
+        .spawn(move || {
+            actix_web::rt::System::new().block_on(async move {
+                let server = serve(&config, served, sockets, metrics_socket)?;
+                // The one waiting for this has failed otherwise, and says so.
+                let _ = ready.send(server.handle());
+                server.await
+            })
+        });
+    let thread = thread.map_err(system("cannot start the server's thread"))?;
+    let Ok(handle) = accepting.recv() else {
+        let cause = thread.join().map_or_else(
+            |_| io::Error::other("panicked"),
+            |ended| ended.err().unwrap_or(io::ErrorKind::Other.into()),
+        );
+        return Err(StartError::System {
+            what: "cannot start the workers",
+            cause,
+        });
+    };
+    Ok(Running {
+        started,
+        metrics,
+        clock,
+        front,
+        gateway,
+        handle,
+        thread: Some(thread),
+        engine: Some(engine),
+    })
+}
+
+impl Running {
+    /// Answers what is under way, for at most `server.drain`, and ends. Blocks.
+    pub fn stop(mut self) {
+        self.shut_down();
+    }
+
+    fn engine(&self) -> &Runtime {
+        self.engine.as_ref().expect("there until shut down")
+    }
+
+    fn shut_down(&mut self) {
+        let (Some(thread), Some(engine)) = (self.thread.take(), self.engine.take()) else {
+            return;
+        };
+        self.front.begin_draining();
+        engine.block_on(self.handle.stop(true));
+        match thread.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(cause)) => tracing::error!(%cause, "the server ended with an error"),
+            Err(_) => tracing::error!("the server's thread panicked"),
+        }
+        self.gateway.close();
+        // Fills without readers are given up: the next start sweeps their temporary files.
+        engine.shutdown_background();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shut_down();
+    }
+}
+
+fn serve(
+    config: &Config,
+    front: Arc<Front>,
+    sockets: Vec<Socket>,
+    metrics: Option<Socket>,
+) -> io::Result<Server> {
+    let mut builder = Server::build()
+        .workers(config.server.workers)
+        .max_concurrent_connections(config.server.max_connections)
+        .worker_max_blocking_threads(BLOCKING_THREADS)
+        .shutdown_timeout(config.server.drain.as_secs())
+        .disable_signals();
+    let faces = sockets.into_iter().map(|socket| (socket, Face::Cache));
+    for (socket, face) in faces.chain(metrics.map(|socket| (socket, Face::Metrics))) {
+        let leaving = builder.graceful_shutdown_signal();
+        let (front, keep_alive) = (Arc::clone(&front), config.server.keep_alive);
+        builder = match socket {
+            Socket::Tcp(listener) => builder.listen("tcp", listener, move || {
+                let serving = speak_http(Arc::clone(&front), face, keep_alive, leaving.clone());
+                fn_service(async |stream| Ok(Connection::tcp(stream))).and_then(serving)
+            })?,
+            Socket::Unix(listener, _) => builder.listen_uds("unix", listener, move || {
+                let serving = speak_http(Arc::clone(&front), face, keep_alive, leaving.clone());
+                fn_service(async |stream| Ok(Connection::unix(stream))).and_then(serving)
+            })?,
+        };
+    }
+    Ok(builder.run())
+}
+
+/// HTTP/1.1 over our own connections, with the hook that speaks before `100 Continue`.
+fn speak_http(
+    front: Arc<Front>,
+    face: Face,
+    keep_alive: Duration,
+    leaving: GracefulShutdownSignal,
+) -> impl ServiceFactory<
+    (Connection, Option<SocketAddr>),
+    Config = (),
+    Response = (),
+    Error = actix_http::error::DispatchError,
+    InitError = (),
+> {
+    let expecting = Arc::clone(&front);
+    let app = App::new()
+        .app_data(web::Data::from(front))
+        .default_service(match face {
+            Face::Cache => web::to(handle),
+            Face::Metrics => web::to(handle_metrics),
+        });
+    let app = app
+        .into_factory()
+        .map_err(|error: actix_web::Error| error.error_response());
+    HttpService::build()
+        .graceful_shutdown_signal(move || {
+            let leaving = leaving.clone();
+            async move { leaving.notified().await }
+        })
+        .keep_alive(keep_alive)
+        .client_request_timeout(HEAD_PATIENCE)
+        .client_disconnect_timeout(DISCONNECT_PATIENCE)
+        .h1_allow_half_closed(false)
+        .h1_write_buffer_size(WRITE_BUFFER)
+        .expect(fn_service(move |request| {
+            let front = Arc::clone(&expecting);
+            async move { front.expect(request).await }
+        }))
+        .h1(map_config(app, |()| AppConfig::default()))
+}
+
+async fn handle(
+    front: web::Data<Front>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    front.handle(request, payload).await
+}
+
+async fn handle_metrics(front: web::Data<Front>, request: HttpRequest) -> HttpResponse {
+    front.handle_metrics(request).await
+}
+
+/// The keys that uploads must be signed by; `None`: none need be.
+fn trusted_keys(signing: &config::Signing) -> Result<Option<TrustedKeys>, StartError> {
+    let parse = |key: &String| {
+        key.parse::<PublicKey>()
+            .map_err(|why| StartError::PublicKey {
+                key: key.clone(),
+                why: why.to_string(),
+            })
+    };
+    let keys: TrustedKeys = signing
+        .trusted_public_keys
+        .iter()
+        .map(parse)
+        .collect::<Result<_, _>>()?;
+    Ok(signing.require_signature.then_some(keys))
+}
+
+fn started(sockets: &[Socket], metrics: Option<&Socket>) -> Started {
+    let mut started = Started::default();
+    for socket in sockets {
+        match socket {
+            Socket::Tcp(listener) => started.addresses.extend(listener.local_addr().ok()),
+            Socket::Unix(_, path) => started.unix.push(path.clone()),
+        }
+    }
+    if let Some(Socket::Tcp(listener)) = metrics {
+        started.metrics = listener.local_addr().ok();
+    }
+    started
+}
+
+/// What memory is bounded by, added up from the settings and the constants that bound the rest.
+fn memory_bound(config: &Config) -> bytesize::ByteSize {
+    let connections = (config.server.workers * config.server.max_connections) as u64;
+    let requests = config.bucket.max_requests.get() as u64;
+    let caches = config.memory.documents + config.memory.negative + config.disk.index_cache;
+    // 72 KiB: a stalled reader's buffers; 1 MiB: chunks between the network and a file.
+    bytesize::ByteSize(
+        caches
+            + connections * (72 << 10)
+            + requests * (1 << 20)
+            + crate::gateway::upload::DOCUMENT_ROOM as u64,
+    )
 }

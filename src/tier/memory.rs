@@ -34,8 +34,14 @@ pub struct Held {
 impl Held {
     /// Hashes the bytes. `validated`: the document's wall-clock mark, on the monotonic clock.
     pub fn new(document: Document, validated: Instant) -> Self {
-        let tag = ETag::new(&Sha256Hash::of(&document.bytes).to_nix32()).expect("nix32 is visible ASCII");
-        Self { document, tag, validated, retry_at: None }
+        let tag =
+            ETag::new(&Sha256Hash::of(&document.bytes).to_nix32()).expect("nix32 is visible ASCII");
+        Self {
+            document,
+            tag,
+            validated,
+            retry_at: None,
+        }
     }
 }
 
@@ -97,8 +103,16 @@ impl MemoryTier {
     /// Shows sizes and counts.
     pub fn show(&self, metrics: &Metrics) {
         let gauges = [
-            (MemoryCache::Documents, self.documents.weighted_size(), self.documents.entry_count()),
-            (MemoryCache::Negative, self.absent.weighted_size(), self.absent.entry_count()),
+            (
+                MemoryCache::Documents,
+                self.documents.weighted_size(),
+                self.documents.entry_count(),
+            ),
+            (
+                MemoryCache::Negative,
+                self.absent.weighted_size(),
+                self.absent.entry_count(),
+            ),
         ];
         for (cache, bytes, entries) in gauges {
             metrics.memory_bytes.of((cache,)).set(bytes as i64);

@@ -195,7 +195,9 @@ where
             None => return,
         }
         if self.way.wire.is_cut() {
-            // The connection takes this body with it.
+            // The connection takes this body with it, at its next flush. hyper may poll a body
+            // without flushing afterwards if nothing new is buffered, so ask for another round.
+            tokio::task::yield_now().await;
             pending().await
         }
     }

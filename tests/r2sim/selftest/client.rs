@@ -1,4 +1,5 @@
-//! The S3 client as narwharf sets it up, but without retries: a fault should be seen, not healed.
+//! The S3 client as narwharf sets it up, but without retries and without its own
+//! guard against stalls: a fault should be seen, neither healed nor played by the client.
 
 use std::time::Duration;
 
@@ -6,6 +7,7 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    StalledStreamProtectionConfig,
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::{Client, Config};
@@ -49,6 +51,7 @@ pub fn settings(sim: &R2Sim, access_key: &str, secret_key: &str) -> aws_sdk_s3::
         ))
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts)
 }

@@ -1,0 +1,52 @@
+//! What goes on beside the requests: signals, word to systemd, and a little tidying.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal as listen_for};
+
+use crate::gateway::Gateway;
+
+/// Waits for SIGTERM or SIGINT.
+pub async fn signal() -> io::Result<()> {
+    let mut term = listen_for(SignalKind::terminate())?;
+    let mut int = listen_for(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = term.recv() => tracing::info!("SIGTERM: draining"),
+        _ = int.recv() => tracing::info!("SIGINT: draining"),
+    }
+    Ok(())
+}
+
+/// Tells systemd, if it started us, that requests are accepted.
+pub fn announce_ready() {
+    announce(&[sd_notify::NotifyState::Ready]);
+}
+
+/// Tells systemd that we are leaving.
+pub fn announce_stopping() {
+    announce(&[sd_notify::NotifyState::Stopping]);
+}
+
+fn announce(state: &[sd_notify::NotifyState]) {
+    if let Err(cause) = sd_notify::notify(state) {
+        tracing::debug!(%cause, "systemd was not told");
+    }
+}
+
+/// moka frees what it pushed out when told to; ends with the gateway.
+pub fn tidy_each_second(engine: &Runtime, gateway: &Arc<Gateway>) {
+    let gateway = Arc::downgrade(gateway);
+    engine.spawn(async move {
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            second.tick().await;
+            let Some(gateway) = gateway.upgrade() else {
+                return;
+            };
+            gateway.tidy();
+        }
+    });
+}
