@@ -49,7 +49,6 @@ use freshness::{Age, Freshness};
 use upload::Room;
 
 /// The gateway: made once in `server/`, shared by all workers.
-#[derive(Debug)]
 pub struct Gateway {
     store_dir: String,
     uploads: config::Uploads,
@@ -72,6 +71,12 @@ pub struct Gateway {
     lookups: Flights<Landed>,
     fills: Fills,
     room: Room,
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Gateway")
+    }
 }
 
 /// What `/ready` reports.

@@ -238,7 +238,7 @@ impl Gateway {
         let hold = self.uploads.hold;
         let mut stored = self
             .origin
-            .store(at, body.clone(), about.clone(), hold)
+            .store(at, &body, &about, hold)
             .await?;
         if stored.existed {
             match (self.same_in_bucket(key, &writer).await?, key.content_hash()) {
@@ -247,7 +247,7 @@ impl Gateway {
                 (false, Some(_)) => {
                     tracing::warn!(key = %at, "the bucket's object had another length than its name's bytes; replaced");
                     about.create_only = false;
-                    stored = self.origin.store(at, body, about, hold).await?;
+                    stored = self.origin.store(at, &body, &about, hold).await?;
                 }
                 (false, None) => return Err(UploadError::Conflict { key: at.clone() }),
             }
@@ -389,7 +389,7 @@ impl Gateway {
         let at = key.object();
         let stored = self
             .origin
-            .store(at, StoreBody::Bytes(bytes), about, self.uploads.hold)
+            .store(at, &StoreBody::Bytes(bytes), &about, self.uploads.hold)
             .await?;
         let held = kept.map(|(bytes, encoding)| {
             let document = Document {

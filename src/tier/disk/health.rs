@@ -1,6 +1,7 @@
 //! Whether the disk takes writes. A sick disk makes the gateway a proxy, not an outage: while it is
 //! sick nothing new is begun on it, and a probe finds out when that is over.
 
+use std::fmt;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
@@ -24,6 +25,17 @@ impl State {
             Self::Starting => PartState::Starting,
             Self::Ok => PartState::Ok,
             Self::Degraded(_) => PartState::Degraded,
+        }
+    }
+}
+
+/// For people: the state, and its reason.
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Starting => f.write_str("starting"),
+            Self::Ok => f.write_str("ok"),
+            Self::Degraded(why) => write!(f, "degraded: {why}"),
         }
     }
 }
