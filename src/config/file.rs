@@ -6,12 +6,12 @@
 
 use serde::Deserialize;
 
+use super::choices::{Directives, Kind, LogFormat};
 use super::listen::Listen;
 use super::token::{Hash, Scope};
 use super::values::{Count, List, Size, Span, Switch, Text, Wait};
 use super::words::{
-    Directives, Endpoint, Kind, LogFormat, MaybeListen, Name, NamespaceName, Place, Plain, Prefix,
-    PublicKey, Secret, StoreDir,
+    Endpoint, MaybeListen, Name, NamespaceName, Place, Plain, Prefix, PublicKey, Secret, StoreDir,
 };
 
 #[derive(Deserialize)]

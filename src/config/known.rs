@@ -2,8 +2,11 @@
 
 use super::{fields, file};
 
-/// In the order of `narwharf.toml`. A section's keys are asked of its type.
-const SECTIONS: [(&str, fn() -> &'static [&'static str]); 10] = [
+/// A section's name, and what asks its type for its keys.
+type Section = (&'static str, fn() -> &'static [&'static str]);
+
+/// In the order of `narwharf.toml`.
+const SECTIONS: [Section; 10] = [
     ("server", fields::of::<file::Server>),
     ("cache", fields::of::<file::Cache>),
     ("bucket", fields::of::<file::Bucket>),

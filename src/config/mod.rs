@@ -12,6 +12,7 @@
 //! somebody who cannot see the machine, and a start for every mistake would be cruel. A leaf: it
 //! knows nothing of the parts that it configures.
 
+mod choices;
 mod error;
 mod fields;
 mod file;
@@ -33,11 +34,12 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
+pub use choices::LogFormat;
 pub use error::{ConfigError, Problem};
 pub use finding::Finding;
 pub use listen::Listen;
+pub use secret::read as read_secret;
 pub use token::{Scopes, Token};
-pub use words::LogFormat;
 
 /// The settings narwharf starts from, and their reference: every key with its reason.
 pub const DEFAULTS: &str = include_str!("../../config/narwharf.toml");

@@ -24,76 +24,6 @@ const ROUTES: [&str; 9] = [
     "nix-cache-info",
 ];
 
-const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Directory,
-    S3,
-}
-
-impl FromStr for Kind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "directory" => Ok(Self::Directory),
-            "s3" => Ok(Self::S3),
-            _ => Err(format!(
-                "{text:?} is no kind of bucket; allowed is \"directory\" or \"s3\""
-            )),
-        }
-    }
-}
-
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    Text,
-    Json,
-}
-
-impl FromStr for LogFormat {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err(format!(
-                "{text:?} is no format; allowed is \"text\" or \"json\""
-            )),
-        }
-    }
-}
-
-/// A level, or levels by part. Stricter than tracing's `EnvFilter`, which takes a misspelt level
-/// for the name of a part and then logs nothing.
-pub struct Directives(pub String);
-
-impl FromStr for Directives {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let understood = text.split(',').all(|directive| {
-            let (part, level) = directive.split_once('=').unwrap_or(("narwharf", directive));
-            let named = part
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"_:".contains(&b));
-            named && !part.is_empty() && LEVELS.contains(&level)
-        });
-        if understood {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(format!(
-                "{text:?} is no log level; allowed is one of {}, or levels by part such as \
-                 \"info,narwharf::gateway=debug\"",
-                LEVELS.join(", ")
-            ))
-        }
-    }
-}
-
 /// A path, not empty.
 pub struct Place(pub PathBuf);
 
@@ -353,16 +283,6 @@ mod tests {
         assert!(takes::<NamespaceName>("team-a") && takes::<NamespaceName>("*"));
         for text in ["nar", "metrics", "nix-cache-info", "", ".a", "a/b", "a*"] {
             assert!(!takes::<NamespaceName>(text), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_misspelt_level_is_not_taken_for_a_part() {
-        for text in ["info", "off", "warn,narwharf::gateway=debug"] {
-            assert!(takes::<Directives>(text), "{text:?}");
-        }
-        for text in ["", "loud", "info,", "narwharf=loud", "=info", "a b=info"] {
-            assert!(!takes::<Directives>(text), "{text:?}");
         }
     }
 

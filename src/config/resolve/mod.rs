@@ -1,7 +1,11 @@
 //! Judges what the settings say together, and makes the [`Config`] of them.
 //!
 //! Each setting is sound by itself when it comes here. What is left are combinations: what is
-//! missing, what contradicts, and what follows from others when nobody said it.
+//! missing, what contradicts, and what follows from others when nobody said it. The two sections with
+//! the most to say have a file each.
+
+mod auth;
+mod bucket;
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -12,9 +16,8 @@ use secrecy::SecretString;
 
 use super::error::{ConfigError, Problem};
 use super::source::Given;
-use super::token::Token;
 use super::values::{List, Text};
-use super::words::{Kind, NamespaceName, Place, Secret};
+use super::words::{NamespaceName, Place, Secret};
 use super::{
     Auth, Bucket, BucketKind, Cache, Config, Disk, Listen, Log, Memory, Metrics, Namespaces,
     Server, Signing, Uploads, file, secret,
@@ -117,79 +120,6 @@ impl Judge<'_> {
         }
     }
 
-    fn bucket(&mut self, bucket: file::Bucket) -> Option<Bucket> {
-        let kind = match bucket.kind.0 {
-            Kind::Directory => {
-                self.refuse_s3_settings();
-                Some(BucketKind::Directory {
-                    path: bucket.path.0.0,
-                })
-            }
-            Kind::S3 => {
-                let secret = self.secret(
-                    "bucket.secret_access_key",
-                    bucket.secret_access_key,
-                    bucket.secret_access_key_file,
-                );
-                let missing_secret = secret.is_none()
-                    && !self.given.has("bucket.secret_access_key")
-                    && !self.given.has("bucket.secret_access_key_file");
-                for (missing, key, instead) in [
-                    (bucket.endpoint.is_none(), "bucket.endpoint", ""),
-                    (bucket.name.is_none(), "bucket.name", ""),
-                    (bucket.access_key_id.is_none(), "bucket.access_key_id", ""),
-                    (
-                        missing_secret,
-                        "bucket.secret_access_key",
-                        ": NARWHARF_BUCKET__SECRET_ACCESS_KEY, or bucket.secret_access_key_file",
-                    ),
-                ] {
-                    if missing {
-                        self.refuse(key, format!("is missing; kind = \"s3\" needs it{instead}"));
-                    }
-                }
-                s3(bucket.endpoint, bucket.name, bucket.access_key_id, secret).map(
-                    |(endpoint, name, access_key_id, secret_access_key)| BucketKind::S3 {
-                        endpoint: endpoint.0,
-                        name: name.0,
-                        region: bucket.region.0.0,
-                        prefix: bucket.prefix.0.0,
-                        access_key_id: access_key_id.0,
-                        secret_access_key,
-                    },
-                )
-            }
-        };
-        Some(Bucket {
-            kind: kind?,
-            max_requests: NonZeroUsize::new(bucket.max_requests.0 as usize)?,
-            connect_timeout: bucket.connect_timeout.0,
-            first_byte_timeout: bucket.first_byte_timeout.0,
-            idle_timeout: bucket.idle_timeout.0,
-            hold: bucket.hold.0,
-        })
-    }
-
-    /// Whoever names an S3 bucket and forgets the kind would push everything into a folder.
-    fn refuse_s3_settings(&mut self) {
-        for key in [
-            "bucket.endpoint",
-            "bucket.name",
-            "bucket.region",
-            "bucket.prefix",
-            "bucket.access_key_id",
-            "bucket.secret_access_key",
-            "bucket.secret_access_key_file",
-        ] {
-            if self.given.has(key) {
-                self.refuse(
-                    key,
-                    "has no meaning while bucket.kind is \"directory\"; set bucket.kind to \"s3\", or remove it",
-                );
-            }
-        }
-    }
-
     /// The disk cache deletes what it does not know, so the bucket must not lie in its way.
     fn disk(&mut self, disk: file::Disk, bucket: Option<&Bucket>) -> Disk {
         let path = disk.path.0.0;
@@ -209,83 +139,6 @@ impl Judge<'_> {
             min_free: disk.min_free.0,
             max_nar: disk.max_nar.map(|size| size.0),
             index_cache: disk.index_cache.0,
-        }
-    }
-
-    /// `alone`: nobody but this machine can connect, and nothing speaks against making a token.
-    fn auth(&mut self, auth: file::Auth, cache: &Cache, alone: bool) -> Auth {
-        let configured = auth.token.len();
-        let mut tokens = Vec::with_capacity(configured + 1);
-        for token in auth.token {
-            let token = self.token(token, cache);
-            if tokens.iter().any(|other: &Token| other.name == token.name) {
-                let what = format!("{:?} is the name of two tokens; allowed is one", token.name);
-                self.refuse("auth.token", what);
-            }
-            tokens.push(token);
-        }
-
-        let path = auth.upload_token_file.0.0;
-        let chosen = self.given.has("auth.upload_token_file");
-        let mut upload_token_file = None;
-        if let Some(token) = auth.upload_token {
-            if chosen {
-                self.refuse_twins("auth.upload_token");
-            }
-            tokens.push(Token::upload(&token.0.0));
-        } else if chosen || configured == 0 {
-            match secret::read(&path) {
-                Ok(token) => {
-                    tokens.push(Token::upload(&token));
-                    upload_token_file = Some(path);
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound && (alone || !chosen) => {
-                    upload_token_file = alone.then_some(path);
-                }
-                Err(error) => self.refuse("auth.upload_token_file", unreadable(&path, &error)),
-            }
-        }
-
-        let can_read = tokens.iter().any(|token| token.scopes.read);
-        if !auth.public_reads.0 && !can_read && upload_token_file.is_none() {
-            self.refuse(
-                "auth.public_reads",
-                "is false and no token may read; set NARWHARF_AUTH__UPLOAD_TOKEN or add an [[auth.token]]",
-            );
-        }
-        Auth {
-            public_reads: auth.public_reads.0,
-            tokens,
-            max_failures: u32::try_from(auth.max_failures.0).unwrap_or(u32::MAX),
-            upload_token_file,
-        }
-    }
-
-    fn token(&mut self, token: file::Token, cache: &Cache) -> Token {
-        let name = token.name.0.0;
-        if token.scopes.0.is_empty() {
-            let what = format!("{name:?} has no scopes; allowed are read, write and admin");
-            self.refuse("auth.token", what);
-        }
-        let namespaces = token.namespaces.map(names);
-        for namespace in namespaces.iter().flatten() {
-            let served = match &cache.namespaces {
-                Namespaces::None => false,
-                Namespaces::Any => namespace != "*",
-                Namespaces::These(names) => names.contains(namespace),
-            };
-            if !served {
-                let what = format!(
-                    "{name:?} is for namespace {namespace:?}, which cache.namespaces does not allow"
-                );
-                self.refuse("auth.token", what);
-            }
-        }
-        Token {
-            name,
-            sha256: token.sha256.0.0,
-            scopes: token.scopes.0.into_iter().collect(),
-            namespaces,
         }
     }
 
@@ -372,15 +225,6 @@ impl Judge<'_> {
     fn refuse_twins(&mut self, key: &str) {
         self.refuse(key, format!("and {key}_file are both set; allowed is one"));
     }
-}
-
-fn s3<E, N, K>(
-    endpoint: Option<Text<E>>,
-    name: Option<Text<N>>,
-    access_key_id: Option<Text<K>>,
-    secret: Option<SecretString>,
-) -> Option<(E, N, K, SecretString)> {
-    Some((endpoint?.0, name?.0, access_key_id?.0, secret?))
 }
 
 fn memory(memory: &file::Memory) -> Memory {

@@ -1,0 +1,39 @@
+//! Log lines go to standard error, through a thread of their own.
+//!
+//! Whoever reads them (journald, a pipe, a terminal that was paused) may stop reading; then lines
+//! are dropped, and no request waits for the log.
+
+use std::io::{self, IsTerminal};
+
+use anyhow::Context;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Log, LogFormat};
+
+/// Lines that wait for a slow reader; some 200 bytes each.
+const QUEUE: usize = 16 * 1024;
+
+/// Sets up logging for the whole process. The guard writes what is left when it is dropped, and so
+/// has to live until the end.
+///
+/// # Errors
+/// Logging was set up before.
+pub fn start(log: &Log) -> anyhow::Result<WorkerGuard> {
+    let filter = EnvFilter::try_new(&log.level).context("log.level")?;
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(QUEUE)
+        .thread_name("log")
+        .finish(io::stderr());
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .with_ansi(io::stderr().is_terminal());
+    match log.format {
+        LogFormat::Text => subscriber.try_init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
+    }
+    .map_err(|error| anyhow::anyhow!("logging: {error}"))?;
+    Ok(guard)
+}

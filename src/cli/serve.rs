@@ -1,0 +1,34 @@
+//! `narwharf serve`: from the settings to a running server.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use super::banner::Banner;
+use super::{Settings, logging, netrc};
+use crate::config::first_token;
+use crate::server;
+
+/// Blocks until the server has drained.
+pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
+    let mut config = settings.load()?;
+    let _lines_are_written_until_the_end = logging::start(&config.log)?;
+
+    let token_file = first_token::ensure(&mut config).with_context(|| {
+        let path = config.auth.upload_token_file.clone().unwrap_or_default();
+        format!(
+            "cannot make an upload token in {}; set auth.upload_token_file to a place that can be \
+             written, or NARWHARF_AUTH__UPLOAD_TOKEN, or uploads.enabled = false",
+            path.display()
+        )
+    })?;
+    let netrc = token_file.as_deref().and_then(|token| {
+        netrc::beside(token)
+            .inspect_err(|error| tracing::warn!("no netrc beside the upload token: {error:#}"))
+            .ok()
+            .flatten()
+    });
+    let banner = Banner::new(&config, token_file, netrc);
+    server::run(config, |started| banner.print(started))?;
+    Ok(ExitCode::SUCCESS)
+}

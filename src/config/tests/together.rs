@@ -1,0 +1,147 @@
+//! What the settings mean together.
+
+use super::*;
+
+#[test]
+fn an_s3_bucket_names_all_that_it_lacks() {
+    let problem = Desk::new().problems_with(&[("NARWHARF_BUCKET__KIND", "s3")]);
+    for key in ["endpoint", "name", "access_key_id", "secret_access_key"] {
+        assert!(
+            problem.contains(&format!("bucket.{key}: is missing")),
+            "{problem}"
+        );
+    }
+}
+
+#[test]
+fn an_s3_buckets_settings_without_its_kind_are_not_passed_over() {
+    let problem = Desk::new().problems_with(&[&S3[..1], &S3[2..]].concat());
+    assert_eq!(
+        problem.matches("set bucket.kind to \"s3\"").count(),
+        4,
+        "{problem}"
+    );
+}
+
+#[test]
+fn tokens_are_kept_as_hashes_with_their_scopes() {
+    let desk = Desk::new();
+    let hash = token::hex(&token::sha256(&SecretString::from("abc")));
+    let file = desk.file(
+        "a.toml",
+        &format!(
+            "[cache]\nnamespaces = ['team-a']\n[[auth.token]]\nname = 'ci'\nsha256 = '{hash}'\n\
+             scopes = ['write', 'admin']\nnamespaces = ['team-a']"
+        ),
+    );
+    let config = desk
+        .load(&[file], &[("NARWHARF_AUTH__UPLOAD_TOKEN", "abc")])
+        .unwrap();
+    let [ci, upload] = &config.auth.tokens[..] else {
+        panic!("two tokens were set");
+    };
+    assert_eq!(ci.sha256, upload.sha256);
+    assert_eq!(
+        ci.scopes,
+        Scopes {
+            read: false,
+            write: true,
+            admin: true
+        }
+    );
+    assert_eq!(ci.namespaces.as_deref(), Some(&["team-a".to_owned()][..]));
+    assert_eq!(
+        (upload.name.as_str(), upload.scopes),
+        ("upload", Scopes::READ_WRITE)
+    );
+    assert!(config.uploads.enabled);
+}
+
+#[test]
+fn mistakes_in_tokens_name_the_table_and_the_key() {
+    let desk = Desk::new();
+    let hash = "00".repeat(32);
+    let problem = desk.problems_in(&format!(
+        "[[auth.token]]\nname = 'a'\nsha256 = '{hash}'\nscopes = ['fly']\n\
+         [[auth.token]]\nname = 'b'\nscopes = ['read']\n\
+         [[auth.token]]\nname = 'c'\nsha256 = '{hash}'\nscopes = []\ncolour = 'red'"
+    ));
+    assert!(
+        problem.contains("auth.token, table 1: scopes \"fly\" is no scope"),
+        "{problem}"
+    );
+    assert!(
+        problem.contains("auth.token, table 2: sha256 is missing"),
+        "{problem}"
+    );
+    assert!(
+        problem.contains("auth.token, table 3: unknown field `colour`"),
+        "{problem}"
+    );
+
+    let problem = desk.problems_with(&[("NARWHARF_AUTH__TOKEN__NAME", "ci")]);
+    assert!(problem.contains("the environment cannot hold"), "{problem}");
+}
+
+#[test]
+fn what_cannot_be_together_is_refused() {
+    let desk = Desk::new();
+    let token = "[[auth.token]]\nname = 'a'\nsha256 = '0000000000000000000000000000000000000000000000000000000000000000'\nscopes = ['read']\n";
+    for (text, told) in [
+        (
+            "[server]\nlisten = []".to_owned(),
+            "server.listen: is empty",
+        ),
+        (
+            "[signing]\nrequire_signature = true".to_owned(),
+            "no key to check with",
+        ),
+        (
+            "[cache]\nnamespaces = ['*', 'a']".to_owned(),
+            "one or the other",
+        ),
+        (
+            "[metrics]\nlisten = '127.0.0.1:8080'".to_owned(),
+            "is in server.listen too",
+        ),
+        (
+            "[disk]\npath = 'data/bucket/cache'".to_owned(),
+            "lie in one another",
+        ),
+        (format!("{token}{token}"), "is the name of two tokens"),
+        (
+            format!("{token}namespaces = ['x']"),
+            "cache.namespaces does not allow",
+        ),
+        (
+            format!("{token}[uploads]\nenabled = true"),
+            "no token may write",
+        ),
+    ] {
+        // The token's file of these tests does not exist, which is a problem where none is made.
+        let problem = desk.problems_in(&text);
+        assert!(problem.contains(told), "{told:?} in\n{problem}");
+    }
+    let open = [
+        ("NARWHARF_SERVER__LISTEN", "0.0.0.0:8080"),
+        ("NARWHARF_AUTH__PUBLIC_READS", "false"),
+    ];
+    let problem = desk.problems_with(&open);
+    assert!(problem.contains("no token may read"), "{problem}");
+    assert!(problem.contains("upload-token: No such file"), "{problem}");
+}
+
+#[test]
+fn keys_make_signatures_required_unless_said_otherwise() {
+    let desk = Desk::new();
+    let keys = ("NARWHARF_SIGNING__TRUSTED_PUBLIC_KEYS", KEY);
+    assert!(desk.with(&[keys]).signing.require_signature);
+    let config = desk.with(&[keys, ("NARWHARF_SIGNING__REQUIRE_SIGNATURE", "false")]);
+    assert!(!config.signing.require_signature);
+}
+
+#[test]
+fn free_space_may_be_asked_for_beyond_the_capacity() {
+    let config = Desk::new().with(&[("NARWHARF_DISK__MIN_FREE", "100GiB")]);
+    assert!(config.disk.min_free > config.disk.capacity);
+}
