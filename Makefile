@@ -1,0 +1,47 @@
+# How narwharf is built and tested. Only the Rust toolchain is assumed; `make test` fetches the rest.
+
+# Outside the clone, so that many clones share what they compile. Override it to keep builds apart.
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/narwharf
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+
+# Compiled from crates.io where it is missing: some minutes, once.
+CARGO_DENY := $(shell command -v cargo-deny 2>/dev/null || echo $(CACHE)/tools/bin/cargo-deny)
+DENY_CHECKS := bans licenses sources
+
+.PHONY: help test check tests deny advisories
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make test        what the tests need is installed, then everything is checked and tested"
+	@echo "make check       formatting and lints only"
+	@echo "make deny        licences, banned crates and sources (installs cargo-deny when missing)"
+	@echo "make advisories  known vulnerabilities (fetches the RustSec database)"
+
+test:
+	tests/prepare
+	$(MAKE) --no-print-directory check
+	@if $(MAKE) --no-print-directory --silent $(CARGO_DENY); then $(MAKE) --no-print-directory deny; \
+	else echo "cargo-deny is not to be had here: licences, bans and sources stay unchecked"; fi
+	$(MAKE) --no-print-directory tests
+
+check:
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+
+# Doc tests first: nextest does not run them, and the totals belong on the last lines.
+tests:
+	cargo test --doc --locked
+	@if command -v cargo-nextest >/dev/null 2>&1; then \
+		echo "cargo nextest run --locked"; cargo nextest run --locked; \
+	else \
+		echo "cargo test --locked --all-targets"; cargo test --locked --all-targets; \
+	fi
+
+deny: $(CARGO_DENY)
+	$(CARGO_DENY) --locked check $(DENY_CHECKS)
+
+advisories: $(CARGO_DENY)
+	$(CARGO_DENY) --locked check advisories
+
+$(CACHE)/tools/bin/cargo-deny:
+	CARGO_TARGET_DIR=$(CACHE)/tools/target cargo install cargo-deny --debug --locked --root $(CACHE)/tools

@@ -1,0 +1,16 @@
+//! The built program under the real Nix client: closures copied both ways, and kills in the midst of it.
+//!
+//! Everything outside is real: `nix` from Debian's nix-bin (`tests/prepare` installs it), the binary that
+//! cargo built, its files, its sockets, its signals. Each test makes a folder with a gateway and as many
+//! Nix stores as it has machines; nothing of the host's Nix is read or written.
+
+mod bucket;
+mod closure;
+mod copies;
+mod gateway;
+mod kill;
+mod nix;
+#[path = "../r2sim/mod.rs"]
+mod r2sim;
+mod raw;
+mod world;
