@@ -58,6 +58,10 @@ impl Ask {
 
 /// The answer to a fetch of an object that is there.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time is on its way to its reader, and nearly all are objects"
+)]
 pub enum Fetched {
     Object(ObjectStream),
     /// It is still the version that `if_none_match` named.

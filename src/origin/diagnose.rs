@@ -14,8 +14,7 @@ use super::bucket::{Bucket, Got};
 use super::error::{OriginError, Wait};
 use super::limit::Slot;
 use crate::clock::Clock;
-use crate::config::Finding;
-use crate::config::{self, BucketKind};
+use crate::config::{self, BucketKind, Finding};
 
 /// Looks whether the bucket can be reached, read, listed and written with these settings.
 pub async fn diagnose(settings: &config::Bucket) -> Vec<Finding> {

@@ -374,3 +374,6 @@ fn lookup<T>(answer: Result<Option<T>, OriginError>) -> Lookup<T, OriginError> {
         Err(cause) => Lookup::Unknown(cause),
     }
 }
+
+#[cfg(test)]
+mod tests;

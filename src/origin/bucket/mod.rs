@@ -27,6 +27,10 @@ pub enum Bucket {
 }
 
 /// What a GET found.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time is on its way to its reader, and nearly all are objects"
+)]
 pub enum Got {
     Object(Opened),
     NotModified,

@@ -26,6 +26,15 @@ impl Deadlines {
         }
     }
 
+    /// The same for everything.
+    #[cfg(test)]
+    pub fn all(same: Duration) -> Self {
+        Self {
+            first_byte: same,
+            idle: same,
+        }
+    }
+
     /// Until the head of an answer. Documents get a third: a client waits for them one by one.
     pub fn first_byte(&self, class: Class) -> Duration {
         match class {

@@ -63,7 +63,13 @@ impl Books {
 
     /// Everything on disk and everything promised.
     pub fn total(&self) -> u64 {
-        self.fixed() + self.shelves.bytes() + self.quarantined_bytes()
+        self.fixed() + self.evictable()
+    }
+
+    /// What eviction could free.
+    fn evictable(&self) -> u64 {
+        let quarantined = self.quarantined.iter().map(|(_, bytes)| bytes);
+        self.shelves.bytes() + quarantined.sum::<u64>()
     }
 
     fn fits(&self, need: u64) -> bool {
@@ -77,10 +83,6 @@ impl Books {
 
     fn fixed(&self) -> u64 {
         self.granted + self.folders
-    }
-
-    fn quarantined_bytes(&self) -> u64 {
-        self.quarantined.iter().map(|(_, bytes)| bytes).sum()
     }
 }
 
@@ -170,13 +172,17 @@ impl Inner {
         }))
     }
 
-    /// Leaves `disk.min_free` to others, and room for `need` bytes of ours besides. Evicts once what
-    /// is missing and looks again, since unlinked files that are still being read free nothing yet:
-    /// going on until the space shows would empty the cache.
+    /// Leaves `disk.min_free` to others, and room for `need` bytes of ours besides. Evicts nothing
+    /// when all of it would not be enough. Else it evicts what is missing once and looks again:
+    /// unlinked files that are still being read free nothing yet, so that going on until the space
+    /// shows would empty the cache.
     pub fn keep_free(&self, need: u64) -> Result<(), NoRoom> {
         let short = self.short_of_free(need).map_err(NoRoom::Disk)?;
         if short == 0 {
             return Ok(());
+        }
+        if short > locked(&self.books).evictable() {
+            return Err(NoRoom::Full);
         }
         self.evict_bytes(short).map_err(NoRoom::Disk)?;
         match self.short_of_free(need).map_err(NoRoom::Disk)? {

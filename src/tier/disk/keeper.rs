@@ -92,7 +92,7 @@ impl Duties {
 }
 
 /// Whether the disk takes writes again; where it could not be claimed at start, claims it.
-fn try_again(tier: &Arc<Inner>) -> io::Result<()> {
+pub(super) fn try_again(tier: &Arc<Inner>) -> io::Result<()> {
     if !tier.is_claimed() {
         return tier.claim().map_err(io::Error::other);
     }

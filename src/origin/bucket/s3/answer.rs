@@ -117,7 +117,7 @@ impl<'a> Head<'a> {
     pub fn of_head(output: &'a HeadObjectOutput) -> Self {
         Self {
             content_length: output.content_length(),
-            content_range: None,
+            content_range: output.content_range(),
             content_type: output.content_type(),
             content_encoding: output.content_encoding(),
             etag: output.e_tag(),

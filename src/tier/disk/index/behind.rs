@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn an_intent_is_seen_until_the_database_has_it() {
-        let mut behind = Behind::new();
+        let mut behind = Behind::<()>::new();
         behind.forget(&key(1));
         let round = behind.round(10);
         assert_eq!(behind.waiting(&key(1)), Waiting::Forget);

@@ -173,4 +173,20 @@ pub(super) type Listing = Vec<(ObjectKey, BlobRecord)>;
 pub(super) struct Cursor(Vec<u8>);
 
 #[cfg(test)]
-mod tests;
+impl Index {
+    /// As if sled had panicked under a reader.
+    pub fn break_now(&self) {
+        let panic = || -> Option<()> {
+            self.shared
+                .read(|_| Err(store::Trouble::Panicked("as told by a test".to_owned())))
+        };
+        assert!(panic().is_none());
+    }
+
+    /// Returns when that many databases have been opened.
+    pub fn wait_for_generation(&self, generation: u64) {
+        while self.generation() < generation {
+            self.shared.bell.wait(Duration::from_millis(100));
+        }
+    }
+}

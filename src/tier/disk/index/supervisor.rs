@@ -53,7 +53,7 @@ pub(super) struct Shared {
     state: Mutex<State>,
     pub generation: AtomicU64,
     rebuilds: IntCounter,
-    bell: Arc<Bell>,
+    pub bell: Arc<Bell>,
 }
 
 /// What waits to be done.
