@@ -236,10 +236,7 @@ impl Gateway {
             create_only: true,
         };
         let hold = self.uploads.hold;
-        let mut stored = self
-            .origin
-            .store(at, &body, &about, hold)
-            .await?;
+        let mut stored = self.origin.store(at, &body, &about, hold).await?;
         if stored.existed {
             match (self.same_in_bucket(key, &writer).await?, key.content_hash()) {
                 (true, _) => {}
