@@ -51,8 +51,7 @@ impl Gateway {
     pub async fn document(self: &Arc<Self>, key: &DocumentKey) -> Answered<Page> {
         let at = key.object();
         let now = self.clock.now();
-        let known = self.recall(key);
-        if known.is_none() && self.is_known_absent(at, now) {
+        if self.is_known_absent(at, now) {
             self.count(kind_of(key), Tier::Memory, Outcome::NegativeHit);
             return Answered {
                 answer: Lookup::Absent,
@@ -60,7 +59,7 @@ impl Gateway {
             };
         }
         let mut stale = None;
-        if let Some((held, place)) = known {
+        if let Some((held, place)) = self.recall(key) {
             match self.freshness.of(&held, now) {
                 Age::Fresh { .. } => {
                     let how = How::Hit(place);

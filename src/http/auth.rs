@@ -76,11 +76,6 @@ impl Auth {
         }
     }
 
-    /// Whether anyone may read.
-    pub fn public_reads(&self) -> bool {
-        self.public_reads
-    }
-
     /// The name of the token that allows it; `None`: nobody need ask.
     pub fn check(
         &self,
