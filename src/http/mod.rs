@@ -431,7 +431,7 @@ impl Front {
                     Err(Refusal::NotDecodable)
                 }
             },
-            Ok(None) | Err(()) => Ok(None),
+            Ok(None) | Err(_) => Ok(None),
         }
     }
 
