@@ -6,7 +6,6 @@
 
 mod actions;
 mod bucket;
-mod ci;
 mod closure;
 mod copies;
 mod farm;

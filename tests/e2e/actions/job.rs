@@ -58,6 +58,20 @@ pub struct Step {
     pub summary: String,
 }
 
+impl Step {
+    /// All that people and later steps get to see of it.
+    pub fn shown(&self) -> String {
+        let Self {
+            log,
+            exported,
+            outputs,
+            summary,
+            ..
+        } = self;
+        format!("{log}\n{exported:?}\n{outputs:?}\n{summary}\n")
+    }
+}
+
 impl<'a> Job<'a> {
     pub fn on(machine: &'a Machine) -> Self {
         let folder = machine.folder.join("runner");
