@@ -60,7 +60,7 @@ impl Front {
 
     async fn ready(&self) -> HttpResponse {
         // A bucket that does not answer in time is shown as it was last seen.
-        let _ = tokio::time::timeout(PROBE_PATIENCE, self.gateway.probe()).await;
+        let _ = tokio::time::timeout(PROBE_PATIENCE, self.gateway.feel_pulse(true)).await;
         let draining = self.draining.load(Ordering::Relaxed);
         self.pages
             .ready(&self.gateway.readiness(), draining, &self.clock)
