@@ -83,6 +83,11 @@ impl Fill {
         self.opened.get()
     }
 
+    /// Whether it ended in a failure, which all who read along are told.
+    pub fn has_failed(&self) -> bool {
+        matches!(*self.progress.borrow(), Progress::Failed(_))
+    }
+
     /// Waits until the fill is open (and, where `sealed` says so of it, ended), at most `patience`.
     pub async fn opening(&self, patience: Duration, sealed: impl Fn(&Opened) -> bool) -> Opening {
         let mut progress = self.follow();
