@@ -51,6 +51,8 @@ pub struct Fill {
 pub struct Opened {
     pub facts: NarFacts,
     pub file: Arc<File>,
+    /// Whether there is a hash to hold the bytes to before the last of them are given out.
+    pub has_hash: bool,
 }
 
 /// What a fill turned out to be, as soon as that is known.
@@ -218,6 +220,7 @@ async fn fill_from_bucket(gateway: &Arc<Gateway>, fill: &Arc<Fill>) -> Ended {
     let opened = Opened {
         facts,
         file: writer.reader(),
+        has_hash: expected.is_some(),
     };
     fill.opened.set(opened).expect("a fill is opened once");
     fill.note(Event::Opened);
@@ -312,6 +315,7 @@ async fn check_blob(gateway: &Arc<Gateway>, fill: &Arc<Fill>, blob: Blob) -> End
         .set(Opened {
             facts,
             file: Arc::clone(&blob.file),
+            has_hash: expected.is_some(),
         })
         .expect("a fill is opened once");
     fill.note(Event::Opened);
