@@ -251,6 +251,7 @@ impl Shared {
         work.blobs.done(&blobs);
         work.documents.done(&documents);
         drop(work);
+        self.changed.notify_all();
         if blobs.clear {
             self.begin_generation();
         }
@@ -264,7 +265,8 @@ impl Shared {
 }
 
 impl Work {
-    fn is_done(&self) -> bool {
+    /// Nothing waits.
+    pub fn is_done(&self) -> bool {
         self.blobs.is_empty() && self.documents.is_empty()
     }
 }
