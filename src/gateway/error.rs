@@ -88,6 +88,8 @@ pub enum UploadError {
     Untrusted { seen: String, accepted: String },
     #[error("Content-Encoding {0} is not supported; send zstd, br, gzip, xz, bzip2 or none")]
     Encoding(String),
+    #[error("a NAR is kept as it comes: send it without Content-Encoding {0}")]
+    EncodedNar(String),
     #[error("the body is not {0} data")]
     BadEncoding(String),
     #[error("there is no room on the gateway's disk to take the upload")]

@@ -127,13 +127,42 @@ impl Upload {
 
 impl Gateway {
     /// Decides on an upload by its head: before `100 Continue`, before a byte of its body.
+    ///
+    /// `len` and `encoding`: what `Content-Length` and `Content-Encoding` say, if they are there.
     pub async fn admit(
         self: &Arc<Self>,
         key: &Key,
         len: Option<u64>,
+        encoding: Option<&str>,
+    ) -> Result<Admitted, UploadError> {
+        let admitted = self.judge(key, len, encoding).await;
+        let ended = match &admitted {
+            Ok(Admitted::Wanted { .. }) => return admitted,
+            Ok(Admitted::Existing) => UploadOutcome::Existing,
+            Err(_) => UploadOutcome::Refused,
+        };
+        let kind = match key {
+            Key::Nar(_) => Kind::Nar,
+            Key::Document(document) => kind_of(document),
+        };
+        self.metrics.uploads.of((kind, ended)).inc();
+        admitted
+    }
+
+    async fn judge(
+        self: &Arc<Self>,
+        key: &Key,
+        len: Option<u64>,
+        encoding: Option<&str>,
     ) -> Result<Admitted, UploadError> {
         if !self.uploads.enabled {
             return Err(UploadError::Disabled);
+        }
+        let named = encoding.unwrap_or_default();
+        let encoding =
+            Encoding::parse(named).map_err(|_| UploadError::Encoding(named.to_owned()))?;
+        if matches!(key, Key::Nar(_)) && encoding.is_some() {
+            return Err(UploadError::EncodedNar(named.to_owned()));
         }
         let len = len.ok_or(UploadError::LengthMissing)?;
         let (limit, setting) = match key {
@@ -558,6 +587,7 @@ fn outcome_of(ended: &Result<Uploaded, UploadError>) -> UploadOutcome {
             | UploadError::ForeignUrl { .. }
             | UploadError::Untrusted { .. }
             | UploadError::Encoding(_)
+            | UploadError::EncodedNar(_)
             | UploadError::BadEncoding(_),
         ) => UploadOutcome::Refused,
     }
