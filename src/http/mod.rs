@@ -247,7 +247,7 @@ impl Front {
                     .await
             }
             _ => Err(Refusal::Method {
-                allow: allowed(&routed.route),
+                allow: self.allowed(&routed.route),
             }),
         };
         match (admitted, routed.route) {
@@ -265,6 +265,18 @@ impl Front {
                 receive::drain(payload).await;
                 Err(Refused::plainly(refusal))
             }
+        }
+    }
+
+    fn allowed(&self, route: &Route) -> &'static str {
+        match route {
+            Route::Object(_) | Route::CacheInfo if self.gateway.takes_uploads() => OBJECT_METHODS,
+            Route::Object(_)
+            | Route::CacheInfo
+            | Route::Home
+            | Route::Health
+            | Route::Ready
+            | Route::Metrics => READ_METHODS,
         }
     }
 
@@ -572,13 +584,6 @@ fn asked_range(
 
 fn reads(method: &Method) -> bool {
     method == Method::GET || method == Method::HEAD
-}
-
-fn allowed(route: &Route) -> &'static str {
-    match route {
-        Route::Object(_) | Route::CacheInfo => OBJECT_METHODS,
-        Route::Home | Route::Health | Route::Ready | Route::Metrics => READ_METHODS,
-    }
 }
 
 /// What a document is served as when its uploader did not say.
