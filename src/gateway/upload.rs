@@ -36,6 +36,10 @@ pub const DOCUMENT_ROOM: usize = 256 << 20;
 /// How long an upload waits for room before it is told to come back.
 const ROOM_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long an uploader waits for the bucket to say that its body is not needed. libcurl sends it
+/// a second after the head anyway, and a body that is here can wait for the bucket by itself.
+const PRESENCE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// For so long a NAR that the bucket was seen to hold counts as there when its narinfo arrives.
 const PRESENCE_TTL: Duration = Duration::from_secs(600);
 
@@ -197,13 +201,14 @@ impl Gateway {
             return false;
         }
         let (gateway, nar) = (Arc::clone(self), key.clone());
-        let answer = self
-            .on_engine(
-                key.object(),
-                async move { gateway.ask_presence(&nar).await },
-            )
-            .await;
-        matches!(answer, Lookup::Found(facts) if facts.len == len)
+        let asking = self.on_engine(
+            key.object(),
+            async move { gateway.ask_presence(&nar).await },
+        );
+        match tokio::time::timeout(PRESENCE_PATIENCE, asking).await {
+            Ok(answer) => matches!(answer, Lookup::Found(facts) if facts.len == len),
+            Err(_) => false,
+        }
     }
 
     /// Begins an upload that was admitted as wanted.
