@@ -94,9 +94,11 @@ pub enum UploadError {
     BadEncoding(String),
     #[error("there is no room on the gateway's disk to take the upload")]
     NoRoom,
-    #[error("the gateway's disk failed: {0}")]
+    /// The cause is for the log, not for the uploader.
+    #[error("the gateway's disk failed; nothing was stored")]
     Disk(std::io::Error),
-    #[error("the bucket did not take it: {0}")]
+    /// The cause is for the log, not for the uploader.
+    #[error("the bucket behind this gateway failed; try again in a while")]
     Bucket(GatewayError),
     #[error("too many uploads at once")]
     Busy,

@@ -224,6 +224,15 @@ impl Gateway {
                 ),
             };
             gateway.metrics.uploads.of((kind, outcome_of(&ended))).inc();
+            match &ended {
+                Err(UploadError::Bucket(cause)) => {
+                    tracing::warn!(key = %key.object(), %cause, "upload failed at the bucket");
+                }
+                Err(UploadError::Disk(cause)) => {
+                    tracing::warn!(key = %key.object(), %cause, "upload failed on the disk");
+                }
+                _ => {}
+            }
             ended
         });
         Upload { parts, outcome }
