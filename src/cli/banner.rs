@@ -149,6 +149,7 @@ mod tests {
         Started {
             addresses: vec![address.parse().unwrap()],
             unix: vec![],
+            metrics: None,
         }
     }
 
