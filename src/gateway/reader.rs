@@ -27,16 +27,32 @@ const LONGEST_PIECE: u64 = 1 << 20;
 /// Chunks between the origin and a client that is passed through; each is at most 64 KiB or so.
 const PASSED_IN_FLIGHT: usize = 8;
 
+/// A request counted among the fills' readers, from its joining until this is dropped.
+#[derive(Debug)]
+pub struct Seat(Arc<Metrics>);
+
+impl Seat {
+    pub fn taken(metrics: Arc<Metrics>) -> Self {
+        metrics.fill_readers.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fill_readers.dec();
+    }
+}
+
 /// Reads `range` of the fill's NAR as it grows. The fill must be open.
-pub fn along(fill: Arc<Fill>, range: ByteRange, metrics: Arc<Metrics>) -> Pieces {
+pub fn along(fill: Arc<Fill>, range: ByteRange, seat: Seat) -> Pieces {
     let progress = fill.follow();
-    metrics.fill_readers.inc();
     let reader = Along {
         fill,
         progress,
         at: range.start(),
         end: range.end(),
-        metrics,
+        seat,
     };
     Box::pin(stream::try_unfold(reader, Along::next))
 }
@@ -46,7 +62,7 @@ struct Along {
     progress: watch::Receiver<Progress>,
     at: u64,
     end: u64,
-    metrics: Arc<Metrics>,
+    seat: Seat,
 }
 
 impl Along {
@@ -77,7 +93,7 @@ impl Along {
         // A reader that gets to the end has everything verified by then; only a range that ends
         // before the withheld part can be complete without.
         if !sealed && self.at == self.end {
-            self.metrics.unverified_bytes.inc_by(piece_len);
+            self.seat.0.unverified_bytes.inc_by(piece_len);
         }
         Ok(Some((
             Piece::File {
@@ -87,12 +103,6 @@ impl Along {
             },
             self,
         )))
-    }
-}
-
-impl Drop for Along {
-    fn drop(&mut self) {
-        self.metrics.fill_readers.dec();
     }
 }
 

@@ -1,0 +1,1 @@
+//! Conditions on requests: If-None-Match, If-Match.

@@ -1,0 +1,1 @@
+//! Which paths name an object, and what becomes of all others.

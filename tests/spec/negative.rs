@@ -1,0 +1,1 @@
+//! Known absences: remembered briefly, and never in the way of a write.

@@ -1,0 +1,1 @@
+//! Ranges: the right bytes from a blob, from a running fill and from the bucket.
