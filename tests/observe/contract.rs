@@ -11,7 +11,11 @@ const CONTRACT: &[(&str, &str, &[&str])] = &[
     ("auth_failures_total", "counter", &["reason"]),
     ("bucket_operations_total", "counter", &["class"]),
     ("build_info", "gauge", &["version"]),
-    ("cache_lookups_total", "counter", &["kind", "result", "tier"]),
+    (
+        "cache_lookups_total",
+        "counter",
+        &["kind", "result", "tier"],
+    ),
     ("disk_blobs", "gauge", &[]),
     ("disk_bytes", "gauge", &[]),
     ("disk_capacity_bytes", "gauge", &[]),
@@ -29,7 +33,11 @@ const CONTRACT: &[(&str, &str, &[&str])] = &[
     ("http_first_byte_seconds", "histogram", &["kind", "source"]),
     ("http_request_duration_seconds", "histogram", &["kind"]),
     ("http_requests_in_flight", "gauge", &[]),
-    ("http_requests_total", "counter", &["kind", "method", "status"]),
+    (
+        "http_requests_total",
+        "counter",
+        &["kind", "method", "status"],
+    ),
     ("http_response_bytes_total", "counter", &["kind", "source"]),
     ("index_rebuilds_total", "counter", &[]),
     ("index_state", "gauge", &["state"]),
@@ -37,8 +45,16 @@ const CONTRACT: &[(&str, &str, &[&str])] = &[
     ("memory_bytes", "gauge", &["cache"]),
     ("memory_entries", "gauge", &["cache"]),
     ("origin_bytes_total", "counter", &["direction", "origin"]),
-    ("origin_request_duration_seconds", "histogram", &["operation", "origin"]),
-    ("origin_requests_total", "counter", &["operation", "origin", "outcome"]),
+    (
+        "origin_request_duration_seconds",
+        "histogram",
+        &["operation", "origin"],
+    ),
+    (
+        "origin_requests_total",
+        "counter",
+        &["operation", "origin", "outcome"],
+    ),
     ("origin_up", "gauge", &["origin"]),
     ("unknown_answers_total", "counter", &["reason"]),
     ("unverified_bytes_total", "counter", &[]),
@@ -52,9 +68,8 @@ fn first_scrape() -> Scrape {
 
 fn ours(scrape: Scrape) -> BTreeMap<String, Family> {
     let families = scrape.families.into_iter();
-    let ours = families.filter_map(|(name, family)| {
-        Some((name.strip_prefix("narwharf_")?.to_owned(), family))
-    });
+    let ours = families
+        .filter_map(|(name, family)| Some((name.strip_prefix("narwharf_")?.to_owned(), family)));
     ours.collect()
 }
 
@@ -92,7 +107,10 @@ fn every_metric_says_what_it_counts_and_its_name_says_the_unit() {
         match family.kind.as_str() {
             "counter" => assert!(ends("_total"), "{name}"),
             "histogram" => assert!(ends("_seconds"), "{name}"),
-            _ => assert!(!ends("_total") && !ends("_count") && !ends("_sum"), "{name}"),
+            _ => assert!(
+                !ends("_total") && !ends("_count") && !ends("_sum"),
+                "{name}"
+            ),
         }
     }
 }

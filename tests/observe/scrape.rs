@@ -52,7 +52,10 @@ impl Scrape {
     /// The sum over all series of this exact name whose labels are `labels`, whatever else they have.
     #[track_caller]
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        let mut found = self.all(name).filter(|series| series.has(labels)).peekable();
+        let mut found = self
+            .all(name)
+            .filter(|series| series.has(labels))
+            .peekable();
         assert!(found.peek().is_some(), "no series {name} with {labels:?}");
         found.map(|series| series.value).sum()
     }
@@ -60,7 +63,9 @@ impl Scrape {
     /// Every series, as name and labels.
     pub fn names(&self) -> BTreeSet<String> {
         let series = self.families.values().flat_map(|family| &family.series);
-        series.map(|series| format!("{}{:?}", series.name, series.labels)).collect()
+        series
+            .map(|series| format!("{}{:?}", series.name, series.labels))
+            .collect()
     }
 
     fn all(&self, name: &str) -> impl Iterator<Item = &Series> {
@@ -88,6 +93,8 @@ impl Series {
     }
 
     fn has(&self, labels: &[(&str, &str)]) -> bool {
-        labels.iter().all(|(name, value)| self.labels.get(*name).is_some_and(|has| has == value))
+        labels
+            .iter()
+            .all(|(name, value)| self.labels.get(*name).is_some_and(|has| has == value))
     }
 }
