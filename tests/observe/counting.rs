@@ -8,7 +8,7 @@ use crate::scrape::Scrape;
 
 /// What the clients saw: their requests by kind, method and status, and whole bodies' bytes by kind.
 #[derive(Debug, Default)]
-struct Tally {
+pub struct Tally {
     requests: BTreeMap<[String; 3], u64>,
     bytes: BTreeMap<&'static str, u64>,
     /// Answers that came from the tiers or the bucket, whatever they were.
@@ -37,14 +37,14 @@ impl Tally {
         }
     }
 
-    fn total(&self, holds: impl Fn(&[String; 3]) -> bool) -> u64 {
+    pub fn total(&self, holds: impl Fn(&[String; 3]) -> bool) -> u64 {
         let counted = self.requests.iter().filter(|(request, _)| holds(request));
         counted.map(|(_, times)| times).sum()
     }
 }
 
 /// Every route, every way an answer can come about, and what goes wrong on the way.
-async fn traffic(bed: &TestBed, seen: &mut Tally) {
+pub async fn traffic(bed: &TestBed, seen: &mut Tally) {
     let hello = bed
         .bucket
         .publish(Package::named("hello").nar_bytes(700 * KIB));
@@ -102,7 +102,7 @@ async fn traffic(bed: &TestBed, seen: &mut Tally) {
     seen.ask(bed, "other", put("no/such/path", "x")).await;
 }
 
-async fn uploads(bed: &TestBed, seen: &mut Tally) {
+pub async fn uploads(bed: &TestBed, seen: &mut Tally) {
     let new = Package::named("new").nar_bytes(300 * KIB).build();
     seen.ask(bed, "narinfo", put(&new.narinfo, &new.narinfo_text))
         .await;
@@ -143,7 +143,7 @@ async fn uploads(bed: &TestBed, seen: &mut Tally) {
     .await;
 }
 
-async fn trouble(bed: &TestBed, seen: &mut Tally) {
+pub async fn trouble(bed: &TestBed, seen: &mut Tally) {
     let sick = bed
         .bucket
         .publish(Package::named("sick").nar_bytes(10 * KIB));

@@ -7,4 +7,7 @@
 mod bed;
 mod contract;
 mod counting;
+mod expressions;
+mod prometheus;
+mod rules;
 mod scrape;
