@@ -361,7 +361,7 @@ impl Gateway {
     ) -> Result<Uploaded, UploadError> {
         let named = facts.content_encoding.as_deref().unwrap_or_default();
         let encoding =
-            Encoding::parse(named).map_err(|()| UploadError::Encoding(named.to_owned()))?;
+            Encoding::parse(named).map_err(|_| UploadError::Encoding(named.to_owned()))?;
         let _room = self.document_room(facts.len).await?;
         let bytes = self.collect(arriving, facts.len).await?;
         let mut kept = Some((bytes.clone(), encoding));
