@@ -20,8 +20,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix_web::http::header::HeaderMap;
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, VARY};
+use actix_web::http::{Method, StatusCode, Uri};
 use actix_web::web::Payload;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use secrecy::{ExposeSecret, SecretString};
@@ -50,6 +50,9 @@ pub const READ_METHODS: &str = "GET, HEAD";
 
 /// Methods of what can be uploaded.
 const OBJECT_METHODS: &str = "GET, HEAD, PUT";
+
+/// What a header field takes besides its name and its value: the colon, a blank, the line's end.
+const FIELD_OVERHEAD: usize = 4;
 
 /// How long `/ready` waits for the bucket's sign of life.
 const PROBE_PATIENCE: Duration = Duration::from_secs(5);
@@ -118,7 +121,8 @@ impl Front {
     pub async fn handle(&self, request: HttpRequest, payload: Payload) -> HttpResponse {
         let mut seen = self.observe(request.method(), request.uri());
         let decided = request.extensions().get::<Decided>().cloned();
-        let reply = match self.find(request.method(), request.uri()) {
+        let found = self.find(request.method(), request.uri(), request.headers());
+        let reply = match found {
             Ok(routed) => {
                 seen.kind = routed.route.kind();
                 let about_nar = seen.kind == Kind::Nar;
@@ -145,7 +149,8 @@ impl Front {
             return Ok(request);
         }
         let mut seen = self.observe(request.method(), request.uri());
-        let decided = match self.find(request.method(), request.uri()) {
+        let found = self.find(request.method(), request.uri(), request.headers());
+        let decided = match found {
             Ok(routed) => {
                 seen.kind = routed.route.kind();
                 self.decide(&routed, request.headers(), request.peer_addr())
@@ -196,7 +201,7 @@ impl Front {
         seen.answer(reply)
     }
 
-    fn observe(&self, method: &Method, uri: &actix_web::http::Uri) -> Observed {
+    fn observe(&self, method: &Method, uri: &Uri) -> Observed {
         let target = uri.path_and_query().map_or("*", |target| target.as_str());
         let target = target.get(..error::MAX_TARGET).unwrap_or(target).to_owned();
         Observed::begin(
@@ -208,7 +213,15 @@ impl Front {
         )
     }
 
-    fn find(&self, method: &Method, uri: &actix_web::http::Uri) -> Result<Routed, Refusal> {
+    fn find(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Routed, Refusal> {
+        let of_fields = |(name, value): (&HeaderName, &HeaderValue)| {
+            name.as_str().len() + value.len() + FIELD_OVERHEAD
+        };
+        if headers.len() > error::MAX_FIELDS
+            || headers.iter().map(of_fields).sum::<usize>() > error::MAX_HEAD
+        {
+            return Err(Refusal::HeadTooLarge);
+        }
         if uri
             .path_and_query()
             .is_some_and(|target| target.as_str().len() > error::MAX_TARGET)
@@ -331,10 +344,17 @@ impl Front {
             allowed.map_err(Refused::plainly)?;
         }
         match routed.route {
-            Route::Home if negotiate::wants_html(request.headers()) => {
-                Ok(Reply::own(self.pages.home()))
+            Route::Home => {
+                let mut response = if negotiate::wants_html(request.headers()) {
+                    self.pages.home()
+                } else {
+                    self.pages.cache_info()
+                };
+                let vary = HeaderValue::from_static("Accept");
+                response.headers_mut().insert(VARY, vary);
+                Ok(Reply::own(response))
             }
-            Route::Home | Route::CacheInfo => Ok(Reply::own(self.pages.cache_info())),
+            Route::CacheInfo => Ok(Reply::own(self.pages.cache_info())),
             Route::Health => Ok(Reply::own(self.pages.health(&self.clock))),
             Route::Ready => Ok(Reply::own(self.ready().await)),
             Route::Metrics => self
