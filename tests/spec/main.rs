@@ -19,3 +19,4 @@ mod outage;
 mod range;
 mod restart;
 mod upload;
+mod wire;
