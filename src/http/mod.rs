@@ -12,29 +12,28 @@ mod negotiate;
 mod objects;
 mod observe;
 mod pages;
+mod read;
 mod receive;
 mod reply;
 mod routes;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, VARY};
-use actix_web::http::{Method, StatusCode, Uri};
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, Uri};
 use actix_web::web::Payload;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
-use secrecy::{ExposeSecret, SecretString};
-use subtle::ConstantTimeEq;
+use secrecy::SecretString;
 
 use crate::clock::Clock;
 use crate::config::{Config, Namespaces};
 use crate::gateway::Gateway;
+use crate::gateway::error::UploadError;
 use crate::gateway::served::How;
 use crate::gateway::upload::{Admitted, Uploaded};
 use crate::metrics::Metrics;
 use crate::metrics::labels::{Kind, Source};
-use crate::nix::key::Key;
 
 use auth::{Auth, Denied, Scope};
 use client::Client;
@@ -53,9 +52,6 @@ const OBJECT_METHODS: &str = "GET, HEAD, PUT";
 
 /// What a header field takes besides its name and its value: the colon, a blank, the line's end.
 const FIELD_OVERHEAD: usize = 4;
-
-/// How long `/ready` waits for the bucket's sign of life.
-const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What all workers share to answer requests.
 #[derive(Debug)]
@@ -303,9 +299,7 @@ impl Front {
             });
         }
         if !self.gateway.takes_uploads() {
-            return Err(Refusal::Upload(
-                crate::gateway::error::UploadError::Disabled,
-            ));
+            return Err(Refusal::Upload(UploadError::Disabled));
         }
         self.authorise(routed, headers, Scope::Write, peer)?;
         match &routed.route {
@@ -334,64 +328,6 @@ impl Front {
             tracing::warn!(from = ?peer, ?scope, "an unknown token was shown");
         }
         Err(Refusal::Denied { denied, scope })
-    }
-
-    async fn read(&self, request: &HttpRequest, routed: Routed) -> Result<Reply, Refused> {
-        let open = matches!(routed.route, Route::Health | Route::Ready | Route::Metrics);
-        if !open {
-            let allowed =
-                self.authorise(&routed, request.headers(), Scope::Read, request.peer_addr());
-            allowed.map_err(Refused::plainly)?;
-        }
-        match routed.route {
-            Route::Home => {
-                let mut response = if negotiate::wants_html(request.headers()) {
-                    self.pages.home()
-                } else {
-                    self.pages.cache_info()
-                };
-                let vary = HeaderValue::from_static("Accept");
-                response.headers_mut().insert(VARY, vary);
-                Ok(Reply::own(response))
-            }
-            Route::CacheInfo => Ok(Reply::own(self.pages.cache_info())),
-            Route::Health => Ok(Reply::own(self.pages.health(&self.clock))),
-            Route::Ready => Ok(Reply::own(self.ready().await)),
-            Route::Metrics => self
-                .metrics_page(request.headers())
-                .map(Reply::own)
-                .map_err(Refused::plainly),
-            Route::Object(Key::Document(key)) => self.document(request, &key).await,
-            Route::Object(Key::Nar(key)) => self.nar(request, &key).await,
-        }
-    }
-
-    async fn ready(&self) -> HttpResponse {
-        // A bucket that does not answer in time is shown as it was last seen.
-        let _ = tokio::time::timeout(PROBE_PATIENCE, self.gateway.probe()).await;
-        let draining = self.draining.load(Ordering::Relaxed);
-        self.pages
-            .ready(&self.gateway.readiness(), draining, &self.clock)
-    }
-
-    fn metrics_page(&self, headers: &HeaderMap) -> Result<HttpResponse, Refusal> {
-        if let Some(token) = &self.metrics_token {
-            let denied = |denied| Refusal::Denied {
-                denied,
-                scope: Scope::Read,
-            };
-            let shown = auth::shown(headers).map_err(denied)?;
-            if !bool::from(shown.as_bytes().ct_eq(token.expose_secret().as_bytes())) {
-                return Err(denied(Denied::Unknown));
-            }
-        }
-        let text = self.metrics.render();
-        Ok(reply::text(
-            StatusCode::OK,
-            "text/plain; version=0.0.4; charset=utf-8",
-            "no-store",
-            text,
-        ))
     }
 
     fn refuse(
