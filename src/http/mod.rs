@@ -91,9 +91,8 @@ impl Front {
         Self {
             gateway,
             metrics,
-            clock,
             auth: Auth::new(&config.auth),
-            pages: Pages::new(&config.cache, &config.signing.trusted_public_keys, sharing),
+            pages: Pages::new(config, sharing, &clock),
             ids: RequestIds::new(),
             namespaces: config.cache.namespaces.clone(),
             sharing,
@@ -101,7 +100,13 @@ impl Front {
             metrics_here: config.metrics.enabled && config.metrics.listen.is_none(),
             metrics_token: config.metrics.token.clone(),
             draining: AtomicBool::new(false),
+            clock,
         }
+    }
+
+    /// Takes note of how fast things go; once a second.
+    pub fn tick(&self) {
+        self.pages.tick(&self.metrics, &self.clock);
     }
 
     /// From now on `/ready` says that this server is leaving.

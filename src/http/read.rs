@@ -1,5 +1,6 @@
 //! GET and HEAD: what is asked for, conditions and ranges applied, and the answer to it.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use super::conditional::{self, Condition};
 use super::error::Refusal;
 use super::reply::{self, Reply};
 use super::routes::{Route, Routed};
-use super::{Front, Refused, negotiate};
+use super::{Front, Refused, negotiate, pages};
 
 /// How long `/ready` waits for the bucket's sign of life.
 const PROBE_PATIENCE: Duration = Duration::from_secs(5);
@@ -36,6 +37,12 @@ impl Front {
         request: &HttpRequest,
         routed: Routed,
     ) -> Result<Reply, Refused> {
+        if routed.route == Route::Home && negotiate::wants_json(request.headers()) {
+            return self
+                .status(request, &routed)
+                .await
+                .map_err(Refused::plainly);
+        }
         let open = matches!(routed.route, Route::Health | Route::Ready | Route::Metrics);
         if !open {
             let allowed =
@@ -44,7 +51,7 @@ impl Front {
         }
         match routed.route {
             Route::Home if negotiate::wants_html(request.headers()) => {
-                Ok(Reply::own(self.pages.home()))
+                Ok(Reply::own(self.home(request, &routed)))
             }
             Route::Home | Route::CacheInfo => Ok(Reply::own(self.pages.cache_info())),
             Route::Health => Ok(Reply::own(self.pages.health(&self.clock))),
@@ -56,6 +63,45 @@ impl Front {
             Route::Object(Key::Document(key)) => self.document(request, &key).await,
             Route::Object(Key::Nar(key)) => self.nar(request, &key).await,
         }
+    }
+
+    /// The front page, with what is going on where that is no secret.
+    fn home(&self, request: &HttpRequest, routed: &Routed) -> HttpResponse {
+        let base = base_of(request, routed);
+        let status = self
+            .numbers_are_open()
+            .then(|| self.pages.status(&self.gateway, &self.metrics, &self.clock));
+        self.pages.home(&base, status.as_ref())
+    }
+
+    /// What is going on, for a program: for whoever may read, where that is no secret; more of it,
+    /// and always, for an admin.
+    async fn status(&self, request: &HttpRequest, routed: &Routed) -> Result<Reply, Refusal> {
+        let (headers, peer) = (request.headers(), request.peer_addr());
+        let is_admin = self.auth.check(headers, Scope::Admin, None).is_ok();
+        let survey = if is_admin {
+            let gateway = Arc::clone(&self.gateway);
+            let looking = actix_web::web::block(move || gateway.survey(pages::SURVEYED));
+            Some(looking.await.expect("looking at blobs does not panic"))
+        } else {
+            let scope = if self.numbers_are_open() {
+                Scope::Read
+            } else {
+                Scope::Admin
+            };
+            self.authorise(routed, headers, scope, peer)?;
+            None
+        };
+        let status = self.pages.status(&self.gateway, &self.metrics, &self.clock);
+        Ok(Reply::own(
+            self.pages.status_answer(status, survey.as_ref()),
+        ))
+    }
+
+    /// Whether `/metrics` can be had on this listener without a token; the page and its numbers then
+    /// tell nothing new.
+    fn numbers_are_open(&self) -> bool {
+        self.metrics_here && self.metrics_token.is_none()
     }
 
     async fn ready(&self) -> HttpResponse {
@@ -193,6 +239,25 @@ impl Front {
             how,
             source,
         })
+    }
+}
+
+/// The address by which a client came, namespace included, without a slash at its end.
+fn base_of(request: &HttpRequest, routed: &Routed) -> String {
+    let header = |name: &str| request.headers().get(name)?.to_str().ok();
+    let plain = |host: &&str| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
+        !host.is_empty() && host.len() <= 255 && host.chars().all(allowed)
+    };
+    let host = header("host").filter(plain).unwrap_or("HOST:PORT");
+    // Told by the proxy in front, and shown to nobody but the client that came by it.
+    let scheme = match header("x-forwarded-proto") {
+        Some("https") => "https",
+        _ => "http",
+    };
+    match &routed.namespace {
+        Some(namespace) => format!("{scheme}://{host}/{}", namespace.as_str()),
+        None => format!("{scheme}://{host}"),
     }
 }
 
