@@ -13,3 +13,4 @@ mod page;
 mod prometheus;
 mod rules;
 mod scrape;
+mod stats;

@@ -163,7 +163,7 @@ async fn without_scripts_it_tells_how_things_stood() {
     let text = text.as_str().unwrap();
     for said in [
         &address(&bed),
-        "1 documents",
+        "Memory\t1\t",
         "of 8.0 MiB",
         "As of when this page was asked for.",
     ] {

@@ -13,7 +13,7 @@ use data_encoding::BASE64;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::format;
+use crate::human;
 
 const PAGE: &str = include_str!("home.html");
 const LIVE: &str = include_str!("live.html");
@@ -147,7 +147,7 @@ fn fill_in(template: &str, values: &Value, raw: &[(&str, &str)]) -> String {
         match (raw.iter().find(|(name, _)| *name == path), format) {
             (Some((_, html)), _) => page.push_str(html),
             (None, None) => page.push_str(&escape(&plain(found(values, path)))),
-            (None, Some(format)) => page.push_str(&std::format!(
+            (None, Some(format)) => page.push_str(&format!(
                 "<span data-live=\"{path}\" data-as=\"{format}\">{}</span>",
                 escape(&formatted(found(values, path), format))
             )),
@@ -177,11 +177,11 @@ fn formatted(value: &Value, as_what: &str) -> String {
     let number = value.as_f64();
     match (as_what, number) {
         ("text", _) if value.is_string() => plain(value),
-        ("count", Some(number)) => format::count(number as u64),
-        ("rate", Some(number)) => std::format!("{number:.1}"),
-        ("bytes", Some(number)) => format::bytes(number as u64),
-        ("share", Some(number)) => format::share(number),
-        ("duration", Some(number)) => format::duration(number as u64),
+        ("count", Some(number)) => human::count(number as u64),
+        ("rate", Some(number)) => format!("{number:.1}"),
+        ("bytes", Some(number)) => human::bytes(number as u64),
+        ("share", Some(number)) => human::share(number),
+        ("duration", Some(number)) => human::duration(number as u64),
         _ => "–".to_owned(),
     }
 }
@@ -195,7 +195,7 @@ fn rows(status: &Value) -> String {
         return "<tr><td colspan=\"3\">nothing</td></tr>".to_owned();
     }
     let row = |fill: &Value| {
-        std::format!(
+        format!(
             "<tr><td><code>{}…</code></td><td>{} of {}</td><td><progress max=\"1\" value=\"{}\"></progress></td></tr>",
             escape(&plain(&fill["name"])),
             formatted(&fill["bytes"], "bytes"),
@@ -208,7 +208,7 @@ fn rows(status: &Value) -> String {
 
 /// A text that `home.js` replaces by what the browser knows better.
 fn tagged(class: &str, text: &str) -> String {
-    std::format!("<span class=\"{class}\">{}</span>", escape(text))
+    format!("<span class=\"{class}\">{}</span>", escape(text))
 }
 
 fn hidden(hidden: bool) -> String {

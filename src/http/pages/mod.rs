@@ -1,6 +1,5 @@
 //! The answers that come from the gateway itself: cache info, health, readiness, the front page.
 
-mod format;
 mod home;
 mod recent;
 mod status;

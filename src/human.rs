@@ -1,4 +1,5 @@
-//! Numbers as people read them. `home.js` has the same four, for the numbers that change.
+//! Numbers as people read them, on the front page and in the terminal. `http/pages/home.js` has the
+//! same four, for the numbers that change.
 
 /// `1,234,567`
 pub fn count(number: u64) -> String {
