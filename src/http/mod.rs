@@ -8,7 +8,9 @@ mod auth;
 mod client;
 mod conditional;
 mod error;
+mod front_page;
 mod negotiate;
+mod objects;
 mod observe;
 mod pages;
 mod read;
@@ -19,8 +21,8 @@ mod routes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use actix_web::http::Method;
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, Uri};
 use actix_web::web::Payload;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use secrecy::SecretString;
@@ -48,6 +50,9 @@ pub const READ_METHODS: &str = "GET, HEAD";
 
 /// Methods of what can be uploaded.
 const OBJECT_METHODS: &str = "GET, HEAD, PUT";
+
+/// What a header field takes besides its name and its value: the colon, a blank, the line's end.
+const FIELD_OVERHEAD: usize = 4;
 
 /// What all workers share to answer requests.
 #[derive(Debug)]
@@ -118,7 +123,8 @@ impl Front {
     pub async fn handle(&self, request: HttpRequest, payload: Payload) -> HttpResponse {
         let mut seen = self.observe(request.method(), request.uri());
         let decided = request.extensions().get::<Decided>().cloned();
-        let reply = match self.find(request.method(), request.uri()) {
+        let found = self.find(request.method(), request.uri(), request.headers());
+        let reply = match found {
             Ok(routed) => {
                 seen.kind = routed.route.kind();
                 let about_nar = seen.kind == Kind::Nar;
@@ -145,7 +151,8 @@ impl Front {
             return Ok(request);
         }
         let mut seen = self.observe(request.method(), request.uri());
-        let decided = match self.find(request.method(), request.uri()) {
+        let found = self.find(request.method(), request.uri(), request.headers());
+        let decided = match found {
             Ok(routed) => {
                 seen.kind = routed.route.kind();
                 self.decide(&routed, request.headers(), request.peer_addr())
@@ -196,7 +203,7 @@ impl Front {
         seen.answer(reply)
     }
 
-    fn observe(&self, method: &Method, uri: &actix_web::http::Uri) -> Observed {
+    fn observe(&self, method: &Method, uri: &Uri) -> Observed {
         let target = uri.path_and_query().map_or("*", |target| target.as_str());
         let target = target.get(..error::MAX_TARGET).unwrap_or(target).to_owned();
         Observed::begin(
@@ -208,7 +215,15 @@ impl Front {
         )
     }
 
-    fn find(&self, method: &Method, uri: &actix_web::http::Uri) -> Result<Routed, Refusal> {
+    fn find(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Routed, Refusal> {
+        let of_fields = |(name, value): (&HeaderName, &HeaderValue)| {
+            name.as_str().len() + value.len() + FIELD_OVERHEAD
+        };
+        if headers.len() > error::MAX_FIELDS
+            || headers.iter().map(of_fields).sum::<usize>() > error::MAX_HEAD
+        {
+            return Err(Refusal::HeadTooLarge);
+        }
         if uri
             .path_and_query()
             .is_some_and(|target| target.as_str().len() > error::MAX_TARGET)
@@ -243,7 +258,7 @@ impl Front {
                     .await
             }
             _ => Err(Refusal::Method {
-                allow: allowed(&routed.route),
+                allow: self.allowed(&routed.route),
             }),
         };
         match (admitted, routed.route) {
@@ -261,6 +276,18 @@ impl Front {
                 receive::drain(payload).await;
                 Err(Refused::plainly(refusal))
             }
+        }
+    }
+
+    fn allowed(&self, route: &Route) -> &'static str {
+        match route {
+            Route::Object(_) | Route::CacheInfo if self.gateway.takes_uploads() => OBJECT_METHODS,
+            Route::Object(_)
+            | Route::CacheInfo
+            | Route::Home
+            | Route::Health
+            | Route::Ready
+            | Route::Metrics => READ_METHODS,
         }
     }
 
@@ -348,11 +375,4 @@ impl Refused {
 
 fn reads(method: &Method) -> bool {
     method == Method::GET || method == Method::HEAD
-}
-
-fn allowed(route: &Route) -> &'static str {
-    match route {
-        Route::Object(_) | Route::CacheInfo => OBJECT_METHODS,
-        Route::Home | Route::Health | Route::Ready | Route::Metrics => READ_METHODS,
-    }
 }

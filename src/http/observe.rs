@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
-use actix_web::body::{BodySize, BoxBody, MessageBody, SizedStream};
+use actix_web::body::{BodySize, BodyStream, BoxBody, MessageBody, SizedStream};
 use actix_web::http::Method;
 use actix_web::http::header::HeaderValue;
 use bytes::Bytes;
@@ -65,6 +65,8 @@ pub struct Observed {
     /// `None` while there is no answer; a client that left before has none ever.
     answered: Option<Answer>,
     sent: u64,
+    /// The body came to its end.
+    ended: bool,
     withdrawn: bool,
 }
 
@@ -72,7 +74,8 @@ pub struct Observed {
 struct Answer {
     first_byte: Duration,
     status: u16,
-    promised: u64,
+    /// Bytes of the body; `None`: only its end will tell.
+    promised: Option<u64>,
     how: &'static str,
     source: Source,
 }
@@ -96,6 +99,7 @@ impl Observed {
             kind: Kind::Other,
             answered: None,
             sent: 0,
+            ended: false,
             withdrawn: false,
         }
     }
@@ -126,8 +130,9 @@ impl Observed {
             .observe(first_byte.as_secs_f64());
         let head = self.method == Method::HEAD;
         let promised = match response.body().size() {
-            BodySize::Sized(len) if !head => len,
-            _ => 0,
+            BodySize::Sized(len) if !head => Some(len),
+            BodySize::Stream if !head => None,
+            BodySize::Sized(_) | BodySize::Stream | BodySize::None => Some(0),
         };
         let status = response.status().as_u16();
         self.answered = Some(Answer {
@@ -142,6 +147,9 @@ impl Observed {
                 BodySize::Sized(len) if head => {
                     SizedStream::new(len, empty::<Result<Bytes, std::io::Error>>()).boxed()
                 }
+                BodySize::Stream if head => {
+                    BodyStream::new(empty::<Result<Bytes, std::io::Error>>()).boxed()
+                }
                 _ => body,
             };
             Watched { body, seen: self }.boxed()
@@ -155,7 +163,7 @@ impl Drop for Observed {
         let left = Answer {
             first_byte: total,
             status: 0,
-            promised: 0,
+            promised: Some(0),
             how: "left",
             source: Source::None,
         };
@@ -190,7 +198,7 @@ impl Drop for Observed {
                 kind = self.kind.as_str(),
                 status = answer.status,
                 bytes = self.sent,
-                whole = self.sent == answer.promised,
+                whole = answer.promised.map_or(self.ended, |len| self.sent == len),
                 first_byte_us = answer.first_byte.as_micros() as u64,
                 total_us = total.as_micros() as u64,
                 how = answer.how,
@@ -231,8 +239,10 @@ impl MessageBody for Watched {
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = self.project();
         let polled = this.body.poll_next(cx);
-        if let Poll::Ready(Some(Ok(chunk))) = &polled {
-            this.seen.sent += chunk.len() as u64;
+        match &polled {
+            Poll::Ready(Some(Ok(chunk))) => this.seen.sent += chunk.len() as u64,
+            Poll::Ready(None) => this.seen.ended = true,
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
         }
         polled
     }

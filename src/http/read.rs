@@ -1,31 +1,21 @@
-//! GET and HEAD: what is asked for, conditions and ranges applied, and the answer to it.
+//! GET and HEAD of any route, once it is found.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use actix_web::http::header::{HeaderMap, IF_MATCH, IF_NONE_MATCH, RANGE};
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderMap;
 use actix_web::{HttpRequest, HttpResponse};
 use secrecy::ExposeSecret;
 use subtle::ConstantTimeEq;
 
-use crate::gateway::Encoding;
-use crate::gateway::document::Page;
-use crate::gateway::error::GatewayError;
-use crate::gateway::served::{Answered, How};
-use crate::lookup::Lookup;
-use crate::metrics::labels::Source;
-use crate::nix::key::{DocumentKey, DocumentKind, Key, NarKey};
-use crate::object::{Document, ETag};
-use crate::range::{ByteRange, RangeRequest};
+use crate::nix::key::Key;
 
 use super::auth::{self, Denied, Scope};
-use super::conditional::{self, Condition};
 use super::error::Refusal;
 use super::reply::{self, Reply};
 use super::routes::{Route, Routed};
-use super::{Front, Refused, negotiate, pages};
+use super::{Front, Refused, negotiate};
 
 /// How long `/ready` waits for the bucket's sign of life.
 const PROBE_PATIENCE: Duration = Duration::from_secs(5);
@@ -38,10 +28,8 @@ impl Front {
         routed: Routed,
     ) -> Result<Reply, Refused> {
         if routed.route == Route::Home && negotiate::wants_json(request.headers()) {
-            return self
-                .status(request, &routed)
-                .await
-                .map_err(Refused::plainly);
+            let status = self.status(request, &routed).await;
+            return status.map(Reply::own).map_err(Refused::plainly);
         }
         let open = matches!(routed.route, Route::Health | Route::Ready | Route::Metrics);
         if !open {
@@ -50,10 +38,8 @@ impl Front {
             allowed.map_err(Refused::plainly)?;
         }
         match routed.route {
-            Route::Home if negotiate::wants_html(request.headers()) => {
-                Ok(Reply::own(self.home(request, &routed)))
-            }
-            Route::Home | Route::CacheInfo => Ok(Reply::own(self.pages.cache_info())),
+            Route::Home => Ok(Reply::own(self.home(request, &routed))),
+            Route::CacheInfo => Ok(Reply::own(self.pages.cache_info())),
             Route::Health => Ok(Reply::own(self.pages.health(&self.clock))),
             Route::Ready => Ok(Reply::own(self.ready().await)),
             Route::Metrics => self
@@ -63,45 +49,6 @@ impl Front {
             Route::Object(Key::Document(key)) => self.document(request, &key).await,
             Route::Object(Key::Nar(key)) => self.nar(request, &key).await,
         }
-    }
-
-    /// The front page, with what is going on where that is no secret.
-    fn home(&self, request: &HttpRequest, routed: &Routed) -> HttpResponse {
-        let base = base_of(request, routed);
-        let status = self
-            .numbers_are_open()
-            .then(|| self.pages.status(&self.gateway, &self.metrics, &self.clock));
-        self.pages.home(&base, status.as_ref())
-    }
-
-    /// What is going on, for a program: for whoever may read, where that is no secret; more of it,
-    /// and always, for an admin.
-    async fn status(&self, request: &HttpRequest, routed: &Routed) -> Result<Reply, Refusal> {
-        let (headers, peer) = (request.headers(), request.peer_addr());
-        let is_admin = self.auth.check(headers, Scope::Admin, None).is_ok();
-        let survey = if is_admin {
-            let gateway = Arc::clone(&self.gateway);
-            let looking = actix_web::web::block(move || gateway.survey(pages::SURVEYED));
-            Some(looking.await.expect("looking at blobs does not panic"))
-        } else {
-            let scope = if self.numbers_are_open() {
-                Scope::Read
-            } else {
-                Scope::Admin
-            };
-            self.authorise(routed, headers, scope, peer)?;
-            None
-        };
-        let status = self.pages.status(&self.gateway, &self.metrics, &self.clock);
-        Ok(Reply::own(
-            self.pages.status_answer(status, survey.as_ref()),
-        ))
-    }
-
-    /// Whether `/metrics` can be had on this listener without a token; the page and its numbers then
-    /// tell nothing new.
-    fn numbers_are_open(&self) -> bool {
-        self.metrics_here && self.metrics_token.is_none()
     }
 
     async fn ready(&self) -> HttpResponse {
@@ -130,200 +77,5 @@ impl Front {
             "no-store",
             text,
         ))
-    }
-
-    async fn document(&self, request: &HttpRequest, key: &DocumentKey) -> Result<Reply, Refused> {
-        let Answered { answer, how } = self.gateway.document(key).await;
-        let page = found(answer, how)?;
-        let fallback_type = content_type(key.kind());
-        let response = match page {
-            Page::Held(held) => {
-                let remaining = self.gateway.remaining(&held);
-                let decoded = self.decoded(request.headers(), &held.document).await;
-                let decoded = decoded.map_err(|refusal| Refused { refusal, how })?;
-                // A decoded document is another representation, and has no tag to compare.
-                let tag = decoded.is_none().then_some(&held.tag);
-                match conditional_on(request, tag, how)? {
-                    Condition::NotModified => reply::document_unchanged(
-                        &held.document,
-                        &held.tag,
-                        remaining,
-                        self.sharing,
-                        fallback_type,
-                    ),
-                    Condition::Proceed | Condition::Failed => reply::document(
-                        &held.document,
-                        &held.tag,
-                        decoded,
-                        remaining,
-                        self.sharing,
-                        fallback_type,
-                    ),
-                }
-            }
-            Page::Large(body) => {
-                let pieces = self.gateway.large_pieces(key, &body).await;
-                let pieces = pieces.map_err(|cause| Refused {
-                    refusal: Refusal::Unknown(cause),
-                    how,
-                })?;
-                reply::large_document(&body.meta, self.sharing, fallback_type, pieces)
-            }
-        };
-        Ok(Reply {
-            response,
-            how,
-            source: how.document_source(),
-        })
-    }
-
-    /// The document without its Content-Encoding, if the client cannot take that off.
-    async fn decoded(
-        &self,
-        headers: &HeaderMap,
-        document: &Document,
-    ) -> Result<Option<bytes::Bytes>, Refusal> {
-        let Some(stored) = &document.content_encoding else {
-            return Ok(None);
-        };
-        if negotiate::accepts_encoding(headers, stored) {
-            return Ok(None);
-        }
-        match Encoding::parse(stored) {
-            Ok(Some(encoding)) => match encoding.decode(&document.bytes).await {
-                Ok(plain) => Ok(Some(plain)),
-                Err(cause) => {
-                    tracing::warn!(%cause, encoding = encoding.as_str(), "a stored document cannot be decoded");
-                    Err(Refusal::NotDecodable)
-                }
-            },
-            Ok(None) | Err(_) => Ok(None),
-        }
-    }
-
-    async fn nar(&self, request: &HttpRequest, key: &NarKey) -> Result<Reply, Refused> {
-        if request.method() == Method::HEAD {
-            let Answered { answer, how } = self.gateway.head_nar(key).await;
-            let facts = found(answer, how)?;
-            let nothing = || Box::pin(futures_util::stream::empty());
-            let response = match conditional_on(request, facts.tag.as_ref(), how)? {
-                Condition::NotModified => reply::nar_unchanged(&facts, self.sharing),
-                Condition::Proceed | Condition::Failed => {
-                    let range = asked_range(request, facts.tag.as_ref(), facts.len, how)?;
-                    reply::nar(&facts, range, self.sharing, nothing())
-                }
-            };
-            return Ok(Reply {
-                response,
-                how,
-                source: Source::None,
-            });
-        }
-        let Answered { answer, how } = self.gateway.nar(key).await;
-        let nar = found(answer, how)?;
-        let (facts, source) = (nar.facts.clone(), nar.source());
-        let response = match conditional_on(request, facts.tag.as_ref(), how)? {
-            Condition::NotModified => reply::nar_unchanged(&facts, self.sharing),
-            Condition::Proceed | Condition::Failed => {
-                let range = asked_range(request, facts.tag.as_ref(), facts.len, how)?;
-                let pieces = self.gateway.nar_pieces(key, nar, range).await;
-                let pieces = pieces.map_err(|cause| Refused {
-                    refusal: Refusal::Unknown(cause),
-                    how,
-                })?;
-                reply::nar(&facts, range, self.sharing, pieces)
-            }
-        };
-        Ok(Reply {
-            response,
-            how,
-            source,
-        })
-    }
-}
-
-/// The address by which a client came, namespace included, without a slash at its end.
-fn base_of(request: &HttpRequest, routed: &Routed) -> String {
-    let header = |name: &str| request.headers().get(name)?.to_str().ok();
-    let plain = |host: &&str| {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
-        !host.is_empty() && host.len() <= 255 && host.chars().all(allowed)
-    };
-    let host = header("host").filter(plain).unwrap_or("HOST:PORT");
-    // Told by the proxy in front, and shown to nobody but the client that came by it.
-    let scheme = match header("x-forwarded-proto") {
-        Some("https") => "https",
-        _ => "http",
-    };
-    match &routed.namespace {
-        Some(namespace) => format!("{scheme}://{host}/{}", namespace.as_str()),
-        None => format!("{scheme}://{host}"),
-    }
-}
-
-fn found<T>(answer: Lookup<T, GatewayError>, how: How) -> Result<T, Refused> {
-    match answer {
-        Lookup::Found(value) => Ok(value),
-        Lookup::Absent => Err(Refused {
-            refusal: Refusal::Absent,
-            how,
-        }),
-        Lookup::Unknown(cause) => Err(Refused {
-            refusal: Refusal::Unknown(cause),
-            how,
-        }),
-    }
-}
-
-fn conditional_on(
-    request: &HttpRequest,
-    tag: Option<&ETag>,
-    how: How,
-) -> Result<Condition, Refused> {
-    let headers = request.headers();
-    if !headers.contains_key(IF_MATCH) && !headers.contains_key(IF_NONE_MATCH) {
-        return Ok(Condition::Proceed);
-    }
-    match conditional::judge(request, tag) {
-        Condition::Failed => Err(Refused {
-            refusal: Refusal::PreconditionFailed,
-            how,
-        }),
-        other => Ok(other),
-    }
-}
-
-/// The piece that is asked for; `None`: the whole.
-fn asked_range(
-    request: &HttpRequest,
-    tag: Option<&ETag>,
-    len: u64,
-    how: How,
-) -> Result<Option<ByteRange>, Refused> {
-    let mut values = request.headers().get_all(RANGE);
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return Ok(None);
-    };
-    let Some(asked) = value.to_str().ok().and_then(RangeRequest::parse) else {
-        return Ok(None);
-    };
-    if !conditional::may_range(request, tag) {
-        return Ok(None);
-    }
-    asked.within(len).map(Some).map_err(|unmet| Refused {
-        refusal: Refusal::Unsatisfiable(unmet),
-        how,
-    })
-}
-
-/// What a document is served as when its uploader did not say.
-fn content_type(kind: DocumentKind) -> &'static str {
-    match kind {
-        DocumentKind::Narinfo => "text/x-nix-narinfo",
-        DocumentKind::Log => "text/plain; charset=utf-8",
-        DocumentKind::Listing
-        | DocumentKind::Realisation
-        | DocumentKind::BuildTrace
-        | DocumentKind::DebugInfo => "application/json",
     }
 }

@@ -66,6 +66,11 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// It gave nothing whole: cut short, or, where all had failed before its head, a plain 503.
+    pub fn came_to_nothing(&self) -> bool {
+        self.cut || self.status == 503
+    }
+
     fn none() -> Self {
         Self {
             status: 0,
@@ -213,6 +218,23 @@ impl Connection {
         while self.buffer.len() < count && self.receive().await {}
         let rest = self.buffer.split_off(self.buffer.len().min(count));
         std::mem::replace(&mut self.buffer, rest)
+    }
+
+    /// Whether exactly these bytes come next. Keeps none of them, so many may read much at once.
+    pub async fn brings(&mut self, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            if self.buffer.is_empty() && !self.receive().await {
+                return false;
+            }
+            let count = self.buffer.len().min(bytes.len());
+            let (next, later) = bytes.split_at(count);
+            if self.buffer[..count] != *next {
+                return false;
+            }
+            self.buffer.drain(..count);
+            bytes = later;
+        }
+        true
     }
 
     /// Everything up to the end of the connection.

@@ -18,3 +18,4 @@ mod negative;
 mod range;
 mod restart;
 mod upload;
+mod wire;

@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime};
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
-    CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -90,10 +90,7 @@ impl Pages {
         if let Some(survey) = survey {
             status["blobs"] = status::blobs(survey);
         }
-        let mut response = text(StatusCode::OK, JSON, "no-store", format!("{status}\n"));
-        let headers = response.headers_mut();
-        headers.insert(VARY, HeaderValue::from_static("Accept"));
-        response
+        text(StatusCode::OK, JSON, "no-store", format!("{status}\n"))
     }
 
     pub fn cache_info(&self) -> HttpResponse {
@@ -105,7 +102,6 @@ impl Pages {
         let page = self.home.render(base, status);
         let mut response = text(StatusCode::OK, "text/html; charset=utf-8", "no-store", page);
         let headers = response.headers_mut();
-        headers.insert(VARY, HeaderValue::from_static("Accept"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         headers.insert(
