@@ -8,6 +8,7 @@ mod auth;
 mod client;
 mod conditional;
 mod error;
+mod front_page;
 mod negotiate;
 mod objects;
 mod observe;
@@ -95,9 +96,8 @@ impl Front {
         Self {
             gateway,
             metrics,
-            clock,
             auth: Auth::new(&config.auth),
-            pages: Pages::new(&config.cache, &config.signing.trusted_public_keys, sharing),
+            pages: Pages::new(config, sharing, &clock),
             ids: RequestIds::new(),
             namespaces: config.cache.namespaces.clone(),
             sharing,
@@ -105,7 +105,13 @@ impl Front {
             metrics_here: config.metrics.enabled && config.metrics.listen.is_none(),
             metrics_token: config.metrics.token.clone(),
             draining: AtomicBool::new(false),
+            clock,
         }
+    }
+
+    /// Takes note of how fast things go; once a second.
+    pub fn tick(&self) {
+        self.pages.tick(&self.metrics, &self.clock);
     }
 
     /// From now on `/ready` says that this server is leaving.

@@ -145,6 +145,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         Arc::clone(&metrics),
         clock.clone(),
     ));
+    drain::tick(&engine, &front);
     let started = started(&sockets, metrics_socket.as_ref());
     tracing::info!(memory = %memory_bound(&config), "memory stays within about this");
 
