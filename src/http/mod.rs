@@ -16,11 +16,12 @@ mod read;
 mod receive;
 mod reply;
 mod routes;
+mod turn;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, Uri};
 use actix_web::web::Payload;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
@@ -43,6 +44,8 @@ use pages::Pages;
 use receive::Decided;
 use reply::{Reply, Sharing};
 use routes::{Route, Routed};
+
+pub use turn::Turn;
 
 /// Methods of what can be read and not written.
 pub const READ_METHODS: &str = "GET, HEAD";
@@ -115,7 +118,8 @@ impl Front {
 
     /// Answers a request that came by a listener of the cache.
     pub async fn handle(&self, request: HttpRequest, payload: Payload) -> HttpResponse {
-        let mut seen = self.observe(request.method(), request.uri());
+        let turn = request.conn_data::<Turn>();
+        let mut seen = self.observe(request.method(), request.uri(), turn);
         let decided = request.extensions().get::<Decided>().cloned();
         let found = self.find(request.method(), request.uri(), request.headers());
         let reply = match found {
@@ -144,7 +148,8 @@ impl Front {
         if request.method() != Method::PUT {
             return Ok(request);
         }
-        let mut seen = self.observe(request.method(), request.uri());
+        let turn = request.conn_data::<Turn>();
+        let mut seen = self.observe(request.method(), request.uri(), turn);
         let found = self.find(request.method(), request.uri(), request.headers());
         let decided = match found {
             Ok(routed) => {
@@ -182,7 +187,8 @@ impl Front {
 
     /// Answers a request that came by the metrics' own listener.
     pub async fn handle_metrics(&self, request: HttpRequest) -> HttpResponse {
-        let seen = self.observe(request.method(), request.uri());
+        let turn = request.conn_data::<Turn>();
+        let seen = self.observe(request.method(), request.uri(), turn);
         let answered = match (request.path(), reads(request.method())) {
             ("/metrics", true) => self.metrics_page(request.headers()),
             ("/metrics", false) => Err(Refusal::Method {
@@ -197,7 +203,7 @@ impl Front {
         seen.answer(reply)
     }
 
-    fn observe(&self, method: &Method, uri: &Uri) -> Observed {
+    fn observe(&self, method: &Method, uri: &Uri, turn: Option<&Turn>) -> Observed {
         let target = uri.path_and_query().map_or("*", |target| target.as_str());
         let target = target.get(..error::MAX_TARGET).unwrap_or(target).to_owned();
         Observed::begin(
@@ -206,6 +212,7 @@ impl Front {
             self.ids.next(),
             method,
             target,
+            turn,
         )
     }
 
@@ -243,6 +250,11 @@ impl Front {
         payload: Payload,
     ) -> Result<Reply, Refused> {
         if reads(request.method()) {
+            // A body that nobody asked for would cost the connection if it stayed unread.
+            if request.headers().contains_key(CONTENT_LENGTH) || request.chunked().unwrap_or(false)
+            {
+                receive::drain(payload).await;
+            }
             return self.read(request, routed).await;
         }
         let admitted = match (request.method(), decided) {

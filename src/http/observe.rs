@@ -20,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::metrics::labels::{self, Kind, Label, Source, Status};
 
 use super::reply::{CACHE_STATUS, REQUEST_ID, Reply};
+use super::turn::{Answering, Turn};
 
 /// Ids that differ within a process, and most likely between processes: a random half and a count.
 #[derive(Debug)]
@@ -68,6 +69,8 @@ pub struct Observed {
     /// The body came to its end.
     ended: bool,
     withdrawn: bool,
+    /// Gone with this, which goes with the last byte of the answer.
+    _answering: Option<Answering>,
 }
 
 #[derive(Debug)]
@@ -87,6 +90,7 @@ impl Observed {
         id: String,
         method: &Method,
         target: String,
+        turn: Option<&Turn>,
     ) -> Self {
         metrics.http_in_flight.inc();
         Self {
@@ -101,6 +105,7 @@ impl Observed {
             sent: 0,
             ended: false,
             withdrawn: false,
+            _answering: turn.map(Answering::from),
         }
     }
 

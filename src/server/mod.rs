@@ -6,6 +6,7 @@
 mod connection;
 mod drain;
 mod listen;
+mod turns;
 
 use std::io;
 use std::net::SocketAddr;
@@ -34,6 +35,7 @@ use crate::tier::disk::{self, DiskTier};
 
 use connection::Connection;
 use listen::{ListenError, Socket};
+use turns::Turns;
 
 /// A client sends a request's head within this, also the next one on a kept connection.
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
@@ -232,11 +234,19 @@ fn serve(
         builder = match socket {
             Socket::Tcp(listener) => builder.listen("tcp", listener, move || {
                 let serving = speak_http(Arc::clone(&front), face, keep_alive, leaving.clone());
-                fn_service(async |stream| Ok(Connection::tcp(stream))).and_then(serving)
+                fn_service(async |stream| {
+                    let (connection, peer) = Connection::tcp(stream);
+                    Ok((Turns::new(connection), peer))
+                })
+                .and_then(serving)
             })?,
             Socket::Unix(listener, _) => builder.listen_uds("unix", listener, move || {
                 let serving = speak_http(Arc::clone(&front), face, keep_alive, leaving.clone());
-                fn_service(async |stream| Ok(Connection::unix(stream))).and_then(serving)
+                fn_service(async |stream| {
+                    let (connection, peer) = Connection::unix(stream);
+                    Ok((Turns::new(connection), peer))
+                })
+                .and_then(serving)
             })?,
         };
     }
@@ -250,7 +260,7 @@ fn speak_http(
     keep_alive: Duration,
     leaving: GracefulShutdownSignal,
 ) -> impl ServiceFactory<
-    (Connection, Option<SocketAddr>),
+    (Turns, Option<SocketAddr>),
     Config = (),
     Response = (),
     Error = actix_http::error::DispatchError,
@@ -276,6 +286,9 @@ fn speak_http(
         .client_disconnect_timeout(DISCONNECT_PATIENCE)
         .h1_allow_half_closed(false)
         .h1_write_buffer_size(WRITE_BUFFER)
+        .on_connect_ext(|connection: &Turns, data| {
+            data.insert(connection.turn());
+        })
         .expect(fn_service(move |request| {
             let front = Arc::clone(&expecting);
             async move { front.expect(request).await }
