@@ -28,6 +28,7 @@ const MAX_ADDRESSES: usize = 10_000;
 pub enum Scope {
     Read,
     Write,
+    Admin,
 }
 
 /// Why a request has no leave.
@@ -92,6 +93,7 @@ impl Auth {
         let allowed = match scope {
             Scope::Read => token.scopes.read,
             Scope::Write => token.scopes.write,
+            Scope::Admin => token.scopes.admin,
         };
         if !allowed {
             return Err(Denied::Scope);

@@ -69,7 +69,7 @@ impl Refusal {
                 scope: Scope::Read, ..
             } => StatusCode::UNAUTHORIZED,
             Self::Denied {
-                scope: Scope::Write,
+                scope: Scope::Write | Scope::Admin,
                 ..
             } => StatusCode::FORBIDDEN,
             Self::Unsatisfiable(_) => StatusCode::RANGE_NOT_SATISFIABLE,

@@ -8,6 +8,7 @@ mod auth;
 mod client;
 mod conditional;
 mod error;
+mod front_page;
 mod negotiate;
 mod objects;
 mod observe;
@@ -16,7 +17,6 @@ mod read;
 mod receive;
 mod reply;
 mod routes;
-mod turn;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,8 +44,6 @@ use pages::Pages;
 use receive::Decided;
 use reply::{Reply, Sharing};
 use routes::{Route, Routed};
-
-pub use turn::Turn;
 
 /// Methods of what can be read and not written.
 pub const READ_METHODS: &str = "GET, HEAD";
@@ -98,9 +96,8 @@ impl Front {
         Self {
             gateway,
             metrics,
-            clock,
             auth: Auth::new(&config.auth),
-            pages: Pages::new(&config.cache, &config.signing.trusted_public_keys, sharing),
+            pages: Pages::new(config, sharing, &clock),
             ids: RequestIds::new(),
             namespaces: config.cache.namespaces.clone(),
             sharing,
@@ -108,7 +105,13 @@ impl Front {
             metrics_here: config.metrics.enabled && config.metrics.listen.is_none(),
             metrics_token: config.metrics.token.clone(),
             draining: AtomicBool::new(false),
+            clock,
         }
+    }
+
+    /// Takes note of how fast things go; once a second.
+    pub fn tick(&self) {
+        self.pages.tick(&self.metrics, &self.clock);
     }
 
     /// From now on `/ready` says that this server is leaving.
@@ -118,8 +121,7 @@ impl Front {
 
     /// Answers a request that came by a listener of the cache.
     pub async fn handle(&self, request: HttpRequest, payload: Payload) -> HttpResponse {
-        let turn = request.conn_data::<Turn>();
-        let mut seen = self.observe(request.method(), request.uri(), turn);
+        let mut seen = self.observe(request.method(), request.uri());
         let decided = request.extensions().get::<Decided>().cloned();
         let found = self.find(request.method(), request.uri(), request.headers());
         let reply = match found {
@@ -148,8 +150,7 @@ impl Front {
         if request.method() != Method::PUT {
             return Ok(request);
         }
-        let turn = request.conn_data::<Turn>();
-        let mut seen = self.observe(request.method(), request.uri(), turn);
+        let mut seen = self.observe(request.method(), request.uri());
         let found = self.find(request.method(), request.uri(), request.headers());
         let decided = match found {
             Ok(routed) => {
@@ -187,8 +188,7 @@ impl Front {
 
     /// Answers a request that came by the metrics' own listener.
     pub async fn handle_metrics(&self, request: HttpRequest) -> HttpResponse {
-        let turn = request.conn_data::<Turn>();
-        let seen = self.observe(request.method(), request.uri(), turn);
+        let seen = self.observe(request.method(), request.uri());
         let answered = match (request.path(), reads(request.method())) {
             ("/metrics", true) => self.metrics_page(request.headers()),
             ("/metrics", false) => Err(Refusal::Method {
@@ -203,7 +203,7 @@ impl Front {
         seen.answer(reply)
     }
 
-    fn observe(&self, method: &Method, uri: &Uri, turn: Option<&Turn>) -> Observed {
+    fn observe(&self, method: &Method, uri: &Uri) -> Observed {
         let target = uri.path_and_query().map_or("*", |target| target.as_str());
         let target = target.get(..error::MAX_TARGET).unwrap_or(target).to_owned();
         Observed::begin(
@@ -212,7 +212,6 @@ impl Front {
             self.ids.next(),
             method,
             target,
-            turn,
         )
     }
 

@@ -20,7 +20,6 @@ use crate::metrics::Metrics;
 use crate::metrics::labels::{self, Kind, Label, Source, Status};
 
 use super::reply::{CACHE_STATUS, REQUEST_ID, Reply};
-use super::turn::{Answering, Turn};
 
 /// Ids that differ within a process, and most likely between processes: a random half and a count.
 #[derive(Debug)]
@@ -69,8 +68,6 @@ pub struct Observed {
     /// The body came to its end.
     ended: bool,
     withdrawn: bool,
-    /// Gone with this, which goes with the last byte of the answer.
-    _answering: Option<Answering>,
 }
 
 #[derive(Debug)]
@@ -90,7 +87,6 @@ impl Observed {
         id: String,
         method: &Method,
         target: String,
-        turn: Option<&Turn>,
     ) -> Self {
         metrics.http_in_flight.inc();
         Self {
@@ -105,7 +101,6 @@ impl Observed {
             sent: 0,
             ended: false,
             withdrawn: false,
-            _answering: turn.map(Answering::from),
         }
     }
 

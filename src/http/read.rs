@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderMap, HeaderValue, VARY};
+use actix_web::http::header::HeaderMap;
 use actix_web::{HttpRequest, HttpResponse};
 use secrecy::ExposeSecret;
 use subtle::ConstantTimeEq;
@@ -27,6 +27,10 @@ impl Front {
         request: &HttpRequest,
         routed: Routed,
     ) -> Result<Reply, Refused> {
+        if routed.route == Route::Home && negotiate::wants_json(request.headers()) {
+            let status = self.status(request, &routed).await;
+            return status.map(Reply::own).map_err(Refused::plainly);
+        }
         let open = matches!(routed.route, Route::Health | Route::Ready | Route::Metrics);
         if !open {
             let allowed =
@@ -34,16 +38,7 @@ impl Front {
             allowed.map_err(Refused::plainly)?;
         }
         match routed.route {
-            Route::Home => {
-                let mut response = if negotiate::wants_html(request.headers()) {
-                    self.pages.home()
-                } else {
-                    self.pages.cache_info()
-                };
-                let vary = HeaderValue::from_static("Accept");
-                response.headers_mut().insert(VARY, vary);
-                Ok(Reply::own(response))
-            }
+            Route::Home => Ok(Reply::own(self.home(request, &routed))),
             Route::CacheInfo => Ok(Reply::own(self.pages.cache_info())),
             Route::Health => Ok(Reply::own(self.pages.health(&self.clock))),
             Route::Ready => Ok(Reply::own(self.ready().await)),

@@ -26,6 +26,7 @@ mod keeper;
 mod layout;
 mod recover;
 mod shelves;
+mod survey;
 mod writer;
 
 use std::io;
@@ -51,6 +52,7 @@ pub use claim::OpenError;
 pub use diagnose::diagnose;
 pub use health::State;
 pub use index::MAX_DOCUMENT;
+pub use survey::{Seen, Survey};
 pub use writer::{BlobFacts, BlobWriter};
 
 /// How long closing waits for the tier's thread, then for what the index is to be told, and then for
