@@ -9,6 +9,7 @@ mod chromium;
 mod contract;
 mod counting;
 mod expressions;
+mod log;
 mod page;
 mod prometheus;
 mod rules;
