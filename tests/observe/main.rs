@@ -14,4 +14,5 @@ mod page;
 mod prometheus;
 mod rules;
 mod scrape;
+mod soak;
 mod stats;
