@@ -53,7 +53,7 @@ impl Program {
             .expect("the program");
         let mut said = BufReader::new(process.stdout.take().unwrap()).lines();
         let address = said
-            .find_map(|line| Some(line.ok()?.split_once("http://")?.1.parse().ok()?))
+            .find_map(|line| line.ok()?.split_once("http://")?.1.parse().ok())
             .expect("where it serves");
         Self {
             process,
