@@ -10,9 +10,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
-use actix_web::body::{BodySize, BodyStream, BoxBody, MessageBody, SizedStream};
+use actix_web::body::{BodySize, BodyStream, BoxBody, MessageBody};
 use actix_web::http::Method;
-use actix_web::http::header::HeaderValue;
+use actix_web::http::header::{CONTENT_LENGTH, HeaderValue};
 use bytes::Bytes;
 use futures_util::stream::empty;
 
@@ -144,10 +144,10 @@ impl Observed {
             .http_first_byte_seconds
             .of((self.kind, source))
             .observe(first_byte.as_secs_f64());
-        let head = self.method == Method::HEAD;
+        let is_head = self.method == Method::HEAD;
         let promised = match response.body().size() {
-            BodySize::Sized(len) if !head => Some(len),
-            BodySize::Stream if !head => None,
+            BodySize::Sized(len) if !is_head => Some(len),
+            BodySize::Stream if !is_head => None,
             BodySize::Sized(_) | BodySize::Stream | BodySize::None => Some(0),
         };
         let status = response.status().as_u16();
@@ -159,14 +159,16 @@ impl Observed {
             waited_for: how.waited_for(),
             source,
         });
-        response.map_body(|_, body| {
+        response.map_body(|head, body| {
             let body = match body.size() {
-                BodySize::Sized(len) if head => {
-                    SizedStream::new(len, empty::<Result<Bytes, std::io::Error>>()).boxed()
+                BodySize::Sized(len) if is_head => {
+                    // The codec judges by the newest request it has read whether this one was a
+                    // HEAD, so its own way of leaving the body out holds only without pipelining.
+                    head.headers_mut().insert(CONTENT_LENGTH, len.into());
+                    head.no_chunking(true);
+                    nothing()
                 }
-                BodySize::Stream if head => {
-                    BodyStream::new(empty::<Result<Bytes, std::io::Error>>()).boxed()
-                }
+                BodySize::Stream if is_head => nothing(),
                 _ => body,
             };
             Watched { body, seen: self }.boxed()
@@ -236,6 +238,11 @@ fn method_label(method: &Method) -> labels::Method {
         Method::DELETE => labels::Method::Delete,
         _ => labels::Method::Other,
     }
+}
+
+/// The body of a HEAD's answer.
+fn nothing() -> BoxBody {
+    BodyStream::new(empty::<Result<Bytes, std::io::Error>>()).boxed()
 }
 
 pin_project_lite::pin_project! {

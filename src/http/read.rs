@@ -1,4 +1,4 @@
-//! GET and HEAD of any route, once it is found.
+//! GET and HEAD: whether one may, and of what; the answers about objects are in `objects.rs`.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
