@@ -93,9 +93,9 @@ pub struct Running {
 }
 
 /// Serves until SIGTERM or SIGINT and then drains. Blocks.
-pub fn run(config: Config, on_start: impl FnOnce(&Started)) -> Result<(), StartError> {
+pub fn run(config: Config, on_start: impl FnOnce(&Running)) -> Result<(), StartError> {
     let running = start(config)?;
-    on_start(&running.started);
+    on_start(&running);
     drain::announce_ready();
     running
         .engine()
