@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::metrics::labels::UnknownReason;
+use crate::metrics::labels::{UnknownReason, UploadOutcome};
 use crate::nix::key::ObjectKey;
 use crate::nix::narinfo::NarinfoError;
 use crate::origin::OriginError;
@@ -90,7 +90,7 @@ pub enum UploadError {
     Encoding(String),
     #[error("the body is not {0} data")]
     BadEncoding(String),
-    #[error("there is no room on the gateway's disk to take the upload")]
+    #[error("there is no room for the upload, neither on the gateway's disk nor in its memory")]
     NoRoom,
     #[error("the gateway's disk failed: {0}")]
     Disk(std::io::Error),
@@ -100,6 +100,30 @@ pub enum UploadError {
     Busy,
     #[error("the upload's task ended without an answer")]
     Lost,
+}
+
+impl UploadError {
+    /// How such an upload ended, in the words of the metrics.
+    pub fn outcome(&self) -> UploadOutcome {
+        match self {
+            Self::Cut { .. } | Self::Idle(_) => UploadOutcome::Cut,
+            Self::Bucket(_) | Self::NoRoom | Self::Disk(_) | Self::Busy | Self::Lost => {
+                UploadOutcome::Failed
+            }
+            Self::Disabled
+            | Self::LengthMissing
+            | Self::TooLarge { .. }
+            | Self::WrongHash { .. }
+            | Self::Conflict { .. }
+            | Self::MissingNar { .. }
+            | Self::OtherNar { .. }
+            | Self::Narinfo(_)
+            | Self::ForeignUrl { .. }
+            | Self::Untrusted { .. }
+            | Self::Encoding(_)
+            | Self::BadEncoding(_) => UploadOutcome::Refused,
+        }
+    }
 }
 
 impl From<OriginError> for UploadError {

@@ -21,14 +21,15 @@ use actix_service::{
 };
 use actix_web::dev::AppConfig;
 use actix_web::{App, HttpRequest, HttpResponse, web};
+use secrecy::ExposeSecret;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Signing};
 use crate::http::{Face, Front};
 use crate::metrics::Metrics;
-use crate::nix::signature::{PublicKey, TrustedKeys};
+use crate::nix::signature::{InvalidKey, PublicKey, SecretKey, TrustedKeys};
 use crate::origin::{self, Origin};
 use crate::tier::disk::{self, DiskTier};
 
@@ -67,6 +68,8 @@ pub enum StartError {
     Bucket(#[from] origin::OpenError),
     #[error("signing.trusted_public_keys: {key}: {why}")]
     PublicKey { key: String, why: String },
+    #[error("signing.secret_key_file: {0}")]
+    SecretKey(InvalidKey),
     #[error("{what}: {cause}")]
     System {
         what: &'static str,
@@ -107,7 +110,7 @@ pub fn run(config: Config, on_start: impl FnOnce(&Started)) -> Result<(), StartE
 /// Starts everything and returns once the sockets accept.
 pub fn start(config: Config) -> Result<Running, StartError> {
     let system = |what| move |cause| StartError::System { what, cause };
-    let trusted = trusted_keys(&config.signing)?;
+    let signing = signing(&config.signing)?;
     let engine = Builder::new_multi_thread()
         .thread_name("engine")
         .enable_all()
@@ -122,7 +125,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     drop(within);
     let gateway = Gateway::new(
         &config,
-        trusted,
+        signing,
         engine.handle().clone(),
         clock.clone(),
         Arc::clone(&metrics),
@@ -289,8 +292,8 @@ async fn handle_metrics(front: web::Data<Front>, request: HttpRequest) -> HttpRe
     front.handle_metrics(request).await
 }
 
-/// The keys that uploads must be signed by; `None`: none need be.
-fn trusted_keys(signing: &config::Signing) -> Result<Option<TrustedKeys>, StartError> {
+/// The keys that uploads must be signed by, and the one that signs them here.
+fn signing(settings: &config::Signing) -> Result<Signing, StartError> {
     let parse = |key: &String| {
         key.parse::<PublicKey>()
             .map_err(|why| StartError::PublicKey {
@@ -298,12 +301,17 @@ fn trusted_keys(signing: &config::Signing) -> Result<Option<TrustedKeys>, StartE
                 why: why.to_string(),
             })
     };
-    let keys: TrustedKeys = signing
+    let keys: TrustedKeys = settings
         .trusted_public_keys
         .iter()
         .map(parse)
         .collect::<Result<_, _>>()?;
-    Ok(signing.require_signature.then_some(keys))
+    let own = settings.secret_key.as_ref();
+    let own = own.map(|key| key.expose_secret().parse::<SecretKey>());
+    Ok(Signing {
+        trusted: settings.require_signature.then_some(keys),
+        own: own.transpose().map_err(StartError::SecretKey)?,
+    })
 }
 
 fn started(sockets: &[Socket], metrics: Option<&Socket>) -> Started {
@@ -330,6 +338,6 @@ fn memory_bound(config: &Config) -> bytesize::ByteSize {
         caches
             + connections * (72 << 10)
             + requests * (1 << 20)
-            + crate::gateway::upload::DOCUMENT_ROOM as u64,
+            + crate::gateway::upload::MEMORY,
     )
 }

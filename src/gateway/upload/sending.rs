@@ -1,0 +1,197 @@
+//! A NAR's parts on their way to the bucket while its body still arrives.
+//!
+//! Whoever takes the body in hands over each part when its bytes are there, a task of its own sends
+//! them, a few at once, and nothing is completed before the body proved right. Dropped, the task
+//! ends and the upload is aborted, so a body that breaks off leaves nothing in the bucket.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::super::error::UploadError;
+use super::plan::Plan;
+use crate::nix::key::ObjectKey;
+use crate::origin::{Hold, Origin, OriginError, Part, PartTag, PartsUpload, StoreBody, StoreFacts};
+
+/// Parts of one upload that are sent at once.
+const FROM_DISK: usize = 4;
+
+/// The same where each of them lies in memory.
+const FROM_MEMORY: usize = 2;
+
+/// Parts that may be in memory for one upload: those being sent, one that waits for its turn, one
+/// that is being filled.
+pub const PARTS_IN_MEMORY: u64 = FROM_MEMORY as u64 + 2;
+
+/// The sending of one NAR's parts.
+#[derive(Debug)]
+pub struct Sending {
+    task: AbortOnDropHandle<Result<Sent, OriginError>>,
+    sent: Option<Sent>,
+}
+
+/// All parts are with the bucket, which has not made an object of them yet.
+#[derive(Debug)]
+pub struct Sent {
+    pub upload: Arc<PartsUpload>,
+    pub tags: Vec<PartTag>,
+}
+
+/// Where parts are handed over. Closed by dropping it.
+#[derive(Debug)]
+pub struct Outlet {
+    plan: Plan,
+    next: u32,
+    to: mpsc::Sender<Part>,
+}
+
+impl Sending {
+    /// From a file that grows. Handing a part over never waits: it is a few words.
+    pub fn from_disk(
+        origin: &Origin,
+        key: &ObjectKey,
+        about: StoreFacts,
+        plan: Plan,
+        hold: &Hold,
+    ) -> (Self, Outlet) {
+        let room = plan.count() as usize;
+        Self::start(origin, key, about, plan, hold, room, FROM_DISK)
+    }
+
+    /// From memory. Handing a part over waits for an earlier one, which bounds the memory.
+    pub fn from_memory(
+        origin: &Origin,
+        key: &ObjectKey,
+        about: StoreFacts,
+        plan: Plan,
+        hold: &Hold,
+    ) -> (Self, Outlet) {
+        Self::start(origin, key, about, plan, hold, 1, FROM_MEMORY)
+    }
+
+    fn start(
+        origin: &Origin,
+        key: &ObjectKey,
+        about: StoreFacts,
+        plan: Plan,
+        hold: &Hold,
+        waiting: usize,
+        at_once: usize,
+    ) -> (Self, Outlet) {
+        let (to, ready) = mpsc::channel(waiting);
+        let (origin, key, hold) = (origin.clone(), key.clone(), hold.clone());
+        let task = tokio::spawn(async move {
+            send(&origin, &key, &about, &hold, plan, ready, at_once).await
+        });
+        let sending = Self {
+            task: AbortOnDropHandle::new(task),
+            sent: None,
+        };
+        let outlet = Outlet { plan, next: 0, to };
+        (sending, outlet)
+    }
+
+    /// Ends only when the bucket refuses for good. May be dropped and called again.
+    pub async fn failed(&mut self) -> UploadError {
+        match self.end().await {
+            Ok(()) => std::future::pending().await,
+            Err(cause) => cause,
+        }
+    }
+
+    /// All parts are sent.
+    pub async fn finish(mut self) -> Result<Sent, UploadError> {
+        self.end().await?;
+        self.sent.ok_or(UploadError::Lost)
+    }
+
+    async fn end(&mut self) -> Result<(), UploadError> {
+        if self.sent.is_none() {
+            let ended = (&mut self.task).await.map_err(|_| UploadError::Lost)?;
+            self.sent = Some(ended?);
+        }
+        Ok(())
+    }
+}
+
+impl Outlet {
+    /// Of `file`, the first `written` bytes are there: hands over the parts that this completes.
+    pub fn written(&mut self, file: &Arc<File>, written: u64) {
+        while let Some((start, len)) = self.plan.part(self.next)
+            && start + len <= written
+        {
+            let body = StoreBody::File {
+                file: Arc::clone(file),
+                start,
+                len,
+            };
+            // Room for all parts was made; whoever takes none any more has said why elsewhere.
+            let _ = self.to.try_send(self.part(start, body));
+        }
+    }
+
+    /// Bytes the next part wants. `None`: all were handed over.
+    pub fn wants(&self) -> Option<u64> {
+        self.plan.part(self.next).map(|(_, len)| len)
+    }
+
+    /// Hands over the next part, of exactly the length that was wanted.
+    pub async fn put(&mut self, bytes: Bytes) {
+        if let Some((start, _)) = self.plan.part(self.next) {
+            let part = self.part(start, StoreBody::Bytes(bytes));
+            // As above: the sending's own end tells why.
+            let _ = self.to.send(part).await;
+        }
+    }
+
+    fn part(&mut self, start: u64, body: StoreBody) -> Part {
+        let index = self.next;
+        self.next += 1;
+        Part { index, start, body }
+    }
+}
+
+async fn send(
+    origin: &Origin,
+    key: &ObjectKey,
+    about: &StoreFacts,
+    hold: &Hold,
+    plan: Plan,
+    mut ready: mpsc::Receiver<Part>,
+    at_once: usize,
+) -> Result<Sent, OriginError> {
+    let broke_off = || OriginError::BadUpload {
+        key: key.as_str().to_owned(),
+        cause: "its body broke off".to_owned(),
+    };
+    // Nothing is begun for a body that breaks off at once.
+    let mut next = Some(ready.recv().await.ok_or_else(broke_off)?);
+    let upload = Arc::new(origin.begin_parts(key, about, hold).await?);
+    let mut tags = vec![None; plan.count() as usize];
+    let mut under_way = FuturesUnordered::new();
+    let mut open = true;
+    while open || next.is_some() || !under_way.is_empty() {
+        if let Some(part) = next.take() {
+            let (upload, index) = (Arc::clone(&upload), part.index as usize);
+            under_way.push(async move { (index, upload.send(&part, hold).await) });
+        }
+        tokio::select! {
+            part = ready.recv(), if open && under_way.len() < at_once => {
+                open = part.is_some();
+                next = part;
+            }
+            Some((index, sent)) = under_way.next() => tags[index] = Some(sent?),
+        }
+    }
+    drop(under_way);
+    let tags: Option<Vec<PartTag>> = tags.into_iter().collect();
+    Ok(Sent {
+        upload,
+        tags: tags.ok_or_else(broke_off)?,
+    })
+}
