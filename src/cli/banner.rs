@@ -148,7 +148,7 @@ mod tests {
     fn at(address: &str) -> Started {
         Started {
             addresses: vec![address.parse().unwrap()],
-            unix: vec![],
+            ..Started::default()
         }
     }
 

@@ -14,13 +14,17 @@ use crate::config::{Log, LogFormat};
 /// Lines that wait for a slow reader; some 200 bytes each.
 const QUEUE: usize = 16 * 1024;
 
+/// What the HTTP server says of its own start is told by the banner already. Comes before
+/// `log.level`, so that naming the crate there brings it back.
+const QUIET: &str = "actix_server=warn";
+
 /// Sets up logging for the whole process. The guard writes what is left when it is dropped, and so
 /// has to live until the end.
 ///
 /// # Errors
 /// Logging was set up before.
 pub fn start(log: &Log) -> anyhow::Result<WorkerGuard> {
-    let filter = EnvFilter::try_new(&log.level).context("log.level")?;
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", log.level)).context("log.level")?;
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(QUEUE)

@@ -300,7 +300,7 @@ impl Gateway {
     ) -> Result<Document, String> {
         let named = meta.content_encoding.as_deref().unwrap_or_default();
         let encoding = Encoding::parse(named)
-            .map_err(|()| format!("its Content-Encoding {named} is unknown"))?;
+            .map_err(|_| format!("its Content-Encoding {named} is unknown"))?;
         let plain = match encoding {
             None => document.bytes,
             Some(encoding) => {

@@ -23,6 +23,11 @@ pub enum Encoding {
     Bzip2,
 }
 
+/// A Content-Encoding that is none of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no Content-Encoding that is understood here; zstd, br, gzip, xz, bzip2 and none are")]
+pub struct UnknownEncoding;
+
 /// Why a body could not be decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
@@ -33,8 +38,8 @@ pub enum DecodeError {
 }
 
 impl Encoding {
-    /// From a header's value. `Ok(None)`: the bytes are as they are. `Err`: not one we know.
-    pub fn parse(value: &str) -> Result<Option<Self>, ()> {
+    /// From a header's value. `Ok(None)`: the bytes are as they are.
+    pub fn parse(value: &str) -> Result<Option<Self>, UnknownEncoding> {
         match value.trim().to_ascii_lowercase().as_str() {
             "" | "identity" | "none" => Ok(None),
             "br" => Ok(Some(Self::Brotli)),
@@ -42,7 +47,7 @@ impl Encoding {
             "zstd" => Ok(Some(Self::Zstd)),
             "xz" => Ok(Some(Self::Xz)),
             "bzip2" => Ok(Some(Self::Bzip2)),
-            _ => Err(()),
+            _ => Err(UnknownEncoding),
         }
     }
 
@@ -120,7 +125,7 @@ mod tests {
             assert_eq!(Encoding::parse(name), Ok(None));
         }
         for name in ["deflate", "lzma", "gzip, br", "compress"] {
-            assert_eq!(Encoding::parse(name), Err(()), "{name}");
+            assert_eq!(Encoding::parse(name), Err(UnknownEncoding), "{name}");
         }
     }
 

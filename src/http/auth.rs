@@ -166,7 +166,7 @@ impl Failures {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use config::{Scopes, Token};
+    use crate::config::{Scopes, Token};
     use data_encoding::BASE64;
 
     fn token(name: &str, scopes: Scopes, namespaces: Option<Vec<String>>) -> Token {

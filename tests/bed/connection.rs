@@ -55,6 +55,7 @@ impl Head {
 /// An answer, or as much of it as came.
 #[derive(Debug, Clone)]
 pub struct Answer {
+    /// 0 when the connection ended before a whole head: the rarest way of being cut.
     pub status: u16,
     pub body: Vec<u8>,
     /// The connection ended before the body did.
@@ -65,6 +66,19 @@ pub struct Answer {
 }
 
 impl Answer {
+    fn none() -> Self {
+        Self {
+            status: 0,
+            body: Vec::new(),
+            cut: true,
+            continued: false,
+            head: Head {
+                status: 0,
+                headers: Vec::new(),
+            },
+        }
+    }
+
     /// See [`Head::header`].
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head.header(name)
@@ -96,9 +110,10 @@ impl Connection {
     pub async fn ask(&mut self, request: &Request) -> Answer {
         self.send_head(request).await;
         if request.expects_continue {
-            let head = self.head().await;
-            if head.status != 100 {
-                return self.answer_after(head, request.method).await;
+            match self.head_or_end().await {
+                None => return Answer::none(),
+                Some(head) if head.status == 100 => {}
+                Some(head) => return self.answer_after(head, request.method).await,
             }
         }
         if let Some(body) = &request.body {
@@ -156,7 +171,9 @@ impl Connection {
     pub async fn answer(&mut self, method: &str) -> Answer {
         let mut continued = false;
         let head = loop {
-            let head = self.head().await;
+            let Some(head) = self.head_or_end().await else {
+                return Answer::none();
+            };
             if head.status >= 200 {
                 break head;
             }

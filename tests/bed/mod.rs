@@ -56,7 +56,7 @@ const GLANCE: Duration = Duration::from_millis(2);
 /// A gateway, its bucket and its disk. See the module's words.
 pub struct TestBed {
     pub bucket: Bucket,
-    /// The running gateway's; a restart begins with a new one.
+    /// The running gateway's, to let time pass; a restart begins with a new one.
     pub clock: Clock,
     settings: Settings,
     folder: TempDir,
@@ -182,6 +182,25 @@ impl TestBed {
     /// The bed's settings, read anew.
     pub fn load(&self) -> Result<Config, ConfigError> {
         self.settings.load(self.folder.path())
+    }
+
+    /// Publishes a package and has it fetched once, so that it lies on disk.
+    pub async fn cached(&self, package: Package) -> Built {
+        let built = self.bucket.publish(package);
+        let answer = self.ask(get(&built.nar)).await;
+        assert!(
+            answer.is(&built.nar_bytes),
+            "{}: {:?}",
+            built.nar,
+            answer.head
+        );
+        self.at_rest().await;
+        built
+    }
+
+    /// Waits until nothing is under way: what was sent may still be on its way to the disk.
+    pub async fn at_rest(&self) {
+        self.until("rest", || self.unrest().is_empty()).await;
     }
 
     /// Waits until the files on disk and the index agree, after a start.

@@ -2,7 +2,8 @@
 //!
 //! The oracle is the same cache written by Nix itself: every NAR and narinfo, byte for byte. The moment
 //! of the kill is not a time but an amount, so many bytes of the two bodies under way, and it moves
-//! from the first byte to the last over the cycles.
+//! from the first byte to the last over the cycles. An answer counts as much as the body before it:
+//! so some kills fall between the two, and some right upon a success that must then be kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -58,8 +59,8 @@ struct Ordeal<'a> {
     truth: BTreeMap<String, Vec<u8>>,
     /// Keys whose PUT was answered with success.
     promised: BTreeSet<String>,
-    /// How many reads and uploads a kill has left unfinished.
-    cut: (usize, usize),
+    /// How many kills met a read under way, an upload under way, an upload answered.
+    met: [usize; 3],
     /// In the bucket from the beginning, to be read.
     published: Vec<Item>,
     /// To be uploaded.
@@ -90,7 +91,7 @@ impl<'a> Ordeal<'a> {
             bucket,
             truth,
             promised: BTreeSet::new(),
-            cut: (0, 0),
+            met: [0; 3],
             published,
             uploads,
         }
@@ -103,17 +104,18 @@ impl<'a> Ordeal<'a> {
             self.kill_midway(gateway, cycle);
             self.assert_nothing_is_half_visible(&folder);
         }
-        // Else the kills came too late to try anything
-        let enough = CYCLES / 5;
-        let (reads, uploads) = self.cut;
-        assert!(reads >= enough && uploads >= enough, "cut: {:?}", self.cut);
+        assert!(
+            self.met.iter().all(|kills| *kills >= CYCLES / 10),
+            "too few kills met what they are to disturb: {:?}",
+            self.met
+        );
         self.assert_all_is_well_afterwards(&folder);
     }
 
     /// One read and one upload at once, and the kill when `cycle`'s share of their bytes has passed.
     fn kill_midway(&mut self, gateway: Gateway, cycle: usize) {
         let (read, write) = (&self.published[cycle], &self.uploads[cycle]);
-        let bytes = self.truth[&read.nar].len() + self.truth[&write.nar].len();
+        let bytes = self.truth[&read.nar].len() + 2 * self.truth[&write.nar].len();
         let mortal = bytes * cycle / (CYCLES - 1);
         let (progress, passed) = mpsc::channel();
         let at = gateway.address();
@@ -121,16 +123,23 @@ impl<'a> Ordeal<'a> {
         let (got, put) = thread::scope(|scope| {
             let tell = progress.clone();
             let got = scope.spawn(move || {
-                raw::get(at, &format!("/{}", read.nar), |count| {
-                    tell.send(count).unwrap_or(())
-                })
+                let mut body = Vec::new();
+                let answer = raw::get(at, &format!("/{}", read.nar), |piece| {
+                    body.extend_from_slice(piece);
+                    tell.send(piece.len()).unwrap_or(());
+                });
+                answer.map(|answer| (answer, body))
             });
             let put = scope.spawn(move || {
                 let mut done = Vec::new();
                 for key in [&write.nar, &write.narinfo] {
+                    let body = &truth[key];
                     let tell = |count| progress.send(count).unwrap_or(());
-                    match raw::put(at, &format!("/{key}"), TOKEN, &truth[key], tell) {
-                        Some(answer) if is_success(&answer) => done.push(key.clone()),
+                    match raw::put(at, &format!("/{key}"), TOKEN, body, tell) {
+                        Some(answer) if is_success(&answer) => {
+                            tell(body.len());
+                            done.push(key.clone());
+                        }
                         Some(answer) => panic!("PUT {key}: {answer:?}"),
                         None => break,
                     }
@@ -141,19 +150,18 @@ impl<'a> Ordeal<'a> {
             gateway.kill();
             (got.join().unwrap(), put.join().unwrap())
         });
-        self.cut.0 += usize::from(!got.as_ref().is_some_and(Answer::is_whole));
-        self.cut.1 += usize::from(put.len() < 2);
+        let reading = !got.as_ref().is_some_and(|(answer, _)| answer.is_whole());
+        let met = [reading, put.len() < 2, !put.is_empty()];
+        for (count, met) in self.met.iter_mut().zip(met) {
+            *count += usize::from(met);
+        }
         self.promised.extend(put);
-        if let Some(answer) = got {
+        if let Some((answer, body)) = got {
             assert_eq!(answer.status, 200, "{}", read.nar);
             let truth = &truth[&read.nar];
+            assert!(truth.starts_with(&body), "{}: a wrong byte", read.nar);
             assert!(
-                truth.starts_with(&answer.body),
-                "{}: a wrong byte",
-                read.nar
-            );
-            assert!(
-                !answer.is_whole() || answer.body.len() == truth.len(),
+                !answer.is_whole() || body.len() == truth.len(),
                 "{}: short",
                 read.nar
             );

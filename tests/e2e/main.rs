@@ -7,6 +7,7 @@
 mod bucket;
 mod closure;
 mod copies;
+mod farm;
 mod gateway;
 mod kill;
 mod nix;

@@ -16,23 +16,24 @@ pub struct Answer {
     pub status: u16,
     /// What `Content-Length` promised.
     length: usize,
-    pub body: Vec<u8>,
+    /// Bytes of the body that came.
+    received: usize,
 }
 
 impl Answer {
     /// Whether all that was promised came.
     pub fn is_whole(&self) -> bool {
-        self.body.len() == self.length
+        self.received == self.length
     }
 }
 
-/// GETs `path`. `progress` is told of each piece of the body that came. `None` when the connection
-/// ended before a whole head.
-pub fn get(at: SocketAddr, path: &str, progress: impl FnMut(usize)) -> Option<Answer> {
+/// GETs `path`. `sink` is given each piece of the body as it comes. `None` when the connection ended
+/// before a whole head.
+pub fn get(at: SocketAddr, path: &str, sink: impl FnMut(&[u8])) -> Option<Answer> {
     let mut stream = connect(at)?;
     let head = format!("GET {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n");
     stream.write_all(head.as_bytes()).ok()?;
-    receive(stream, progress)
+    receive(stream, sink)
 }
 
 /// PUTs `body` at `path`. `progress` is told of each piece that was handed to the kernel. `None` when
@@ -67,54 +68,50 @@ fn connect(at: SocketAddr) -> Option<TcpStream> {
     Some(stream)
 }
 
-fn receive(mut stream: TcpStream, mut progress: impl FnMut(usize)) -> Option<Answer> {
-    let mut bytes = Vec::new();
+fn receive(mut stream: TcpStream, mut sink: impl FnMut(&[u8])) -> Option<Answer> {
+    let mut head = Vec::new();
     let mut answer: Option<Answer> = None;
     let mut piece = vec![0; PIECE];
-    loop {
+    while !answer.as_ref().is_some_and(Answer::is_whole) {
         let read = match stream.read(&mut piece) {
-            Ok(0) => return answer,
-            Ok(read) => read,
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 panic!("nothing came for {PATIENCE:?}")
             }
-            Err(_) => return answer,
+            Ok(0) | Err(_) => return answer,
+            Ok(read) => read,
         };
-        match &mut answer {
-            Some(answer) => {
-                answer.body.extend_from_slice(&piece[..read]);
-                progress(read);
-            }
-            None => {
-                bytes.extend_from_slice(&piece[..read]);
-                answer = parse_head(&bytes);
-                progress(answer.as_ref().map_or(0, |answer| answer.body.len()));
-            }
+        let mut body = &piece[..read];
+        if answer.is_none() {
+            head.extend_from_slice(body);
+            let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") else {
+                continue;
+            };
+            answer = Some(parse(&head[..end]));
+            body = &head[end + 4..];
         }
-        if answer.as_ref().is_some_and(Answer::is_whole) {
-            return answer;
+        if let Some(answer) = &mut answer {
+            answer.received += body.len();
+            sink(body);
         }
     }
+    answer
 }
 
-/// The head's status and length and the first of the body, once the head is whole.
-fn parse_head(bytes: &[u8]) -> Option<Answer> {
-    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
-    let head = String::from_utf8(bytes[..end].to_vec())
+fn parse(head: &[u8]) -> Answer {
+    let head = String::from_utf8(head.to_vec())
         .expect("a head of ASCII")
         .to_lowercase();
     let status = head
         .split(' ')
         .nth(1)
-        .and_then(|status| status.parse().ok())
-        .expect("a status");
+        .and_then(|status| status.parse().ok());
     let length = head
         .lines()
         .find_map(|line| line.strip_prefix("content-length:"));
     let length = length.map(|length| length.trim().parse().expect("a length in digits"));
-    Some(Answer {
-        status,
+    Answer {
+        status: status.expect("a status"),
         length: length.expect("every answer here has a length"),
-        body: bytes[end + 4..].to_vec(),
-    })
+        received: 0,
+    }
 }

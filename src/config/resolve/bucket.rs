@@ -15,6 +15,7 @@ impl Judge<'_> {
             (bucket.connect_timeout.0, bucket.first_byte_timeout.0);
         let (idle_timeout, hold) = (bucket.idle_timeout.0, bucket.hold.0);
         let kind = match bucket.kind.0 {
+            Kind::Directory if self.names_an_endpoint_and_no_kind() => self.s3(bucket)?,
             Kind::Directory => {
                 self.refuse_s3_settings();
                 BucketKind::Directory {
@@ -31,6 +32,11 @@ impl Judge<'_> {
             idle_timeout,
             hold,
         })
+    }
+
+    /// An endpoint says "S3" as plainly as the kind does, so four settings are enough for R2.
+    fn names_an_endpoint_and_no_kind(&self) -> bool {
+        self.given.has("bucket.endpoint") && !self.given.has("bucket.kind")
     }
 
     /// All that is missing is told before the first of it ends the judgement.
@@ -64,7 +70,7 @@ impl Judge<'_> {
         value.map(|text| text.0)
     }
 
-    /// Whoever names an S3 bucket and forgets the kind would push everything into a folder.
+    /// Whoever names an S3 bucket but not the way to it would push everything into a folder.
     fn refuse_s3_settings(&mut self) {
         for key in [
             "bucket.endpoint",

@@ -14,11 +14,27 @@ fn an_s3_bucket_names_all_that_it_lacks() {
 }
 
 #[test]
-fn an_s3_buckets_settings_without_its_kind_are_not_passed_over() {
-    let problem = Desk::new().problems_with(&[&S3[..1], &S3[2..]].concat());
+fn an_endpoint_makes_the_kind_s3_unless_another_is_said() {
+    let four: Vec<_> = S3
+        .iter()
+        .copied()
+        .filter(|(name, _)| !name.ends_with("__KIND"))
+        .collect();
+    let config = Desk::new().with(&four);
+    assert!(matches!(config.bucket.kind, BucketKind::S3 { .. }));
+    let said = [&four[..], &[("NARWHARF_BUCKET__KIND", "directory")]].concat();
+    assert!(Desk::new().problems_with(&said).contains("bucket.endpoint"));
+}
+
+#[test]
+fn an_s3_buckets_settings_without_its_endpoint_are_not_passed_over() {
+    let without =
+        |key: &&(&str, &str)| !key.0.ends_with("__KIND") && !key.0.ends_with("__ENDPOINT");
+    let rest: Vec<_> = S3.iter().filter(without).copied().collect();
+    let problem = Desk::new().problems_with(&rest);
     assert_eq!(
         problem.matches("set bucket.kind to \"s3\"").count(),
-        4,
+        3,
         "{problem}"
     );
 }

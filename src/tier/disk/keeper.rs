@@ -64,9 +64,8 @@ impl Duties {
     fn attend(&mut self, tier: &Arc<Inner>) {
         if tier.is_claimed() {
             self.recover(tier);
-            if self.saved.elapsed() >= SAVE_RECENCY {
+            if self.saved.elapsed() >= SAVE_RECENCY && tier.save_recency() {
                 self.saved = Instant::now();
-                tier.save_recency();
             }
         }
         if tier.health.is_degraded() && self.probed.elapsed() >= PROBE {

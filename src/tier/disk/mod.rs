@@ -32,7 +32,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::clock::Clock;
 use crate::config;
@@ -53,7 +53,8 @@ pub use health::State;
 pub use index::MAX_DOCUMENT;
 pub use writer::{BlobFacts, BlobWriter};
 
-/// How long closing waits for the tier's thread, and then for the index.
+/// How long closing waits for the tier's thread, then for what the index is to be told, and then for
+/// the index to close.
 const CLOSING: Duration = Duration::from_secs(5);
 /// Least bound on the index's files, in bytes; the bound is this or a fiftieth of the capacity.
 const LEAST_INDEX: u64 = 64 << 20;
@@ -217,7 +218,7 @@ impl DiskTier {
         books.phase == Phase::Reconciled
     }
 
-    /// Saves recency and closes the index, within 10 s. Blobs can still be read and written after,
+    /// Saves recency and closes the index, within 15 s. Blobs can still be read and written after,
     /// unknown to the index. The directory is given back with the last handle, writer included.
     pub fn close(&self) {
         self._last.close();
@@ -308,7 +309,13 @@ impl CloseOnDrop {
         self.inner.bell.stop();
         // Answers when the thread drops its end; no message is ever sent.
         let _ = keeper.recv_timeout(CLOSING);
-        self.inner.save_recency();
+        let begun = Instant::now();
+        while !self.inner.save_recency() {
+            let left = CLOSING.saturating_sub(begun.elapsed());
+            if !self.inner.index.wait_until_told(left) {
+                break;
+            }
+        }
         self.inner.index.close(CLOSING);
     }
 }

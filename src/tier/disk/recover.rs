@@ -96,23 +96,24 @@ impl Inner {
         self.reach(Phase::Reconciled);
     }
 
-    /// Tells the index what it was not told yet: uses since the last time, mostly.
-    pub fn save_recency(&self) {
+    /// Tells the index what it was not told yet: uses since the last time, mostly. `false`: there
+    /// was no room for all, so call it again.
+    pub fn save_recency(&self) -> bool {
         loop {
             let records = locked(&self.books).shelves.take_unsaved(PAGE);
             if records.is_empty() {
-                return;
+                return true;
             }
-            let mut refused = records
+            let refused: Vec<_> = records
                 .into_iter()
                 .filter(|(key, record)| !self.index.keep_blob(key, record.clone()))
-                .map(|(key, _)| key)
-                .peekable();
-            if refused.peek().is_some() {
-                let refused: Vec<_> = refused.collect();
+                .collect();
+            if !refused.is_empty() {
                 let mut books = locked(&self.books);
-                refused.iter().for_each(|key| books.shelves.save_again(key));
-                return;
+                for (key, _) in &refused {
+                    books.shelves.save_again(key);
+                }
+                return false;
             }
         }
     }

@@ -10,6 +10,9 @@ use super::index::BlobRecord;
 use crate::nix::key::ObjectKey;
 use crate::object::ETag;
 
+/// Keys of vanished blobs that are not worth a sweep.
+const UNSWEPT: usize = 1000;
+
 /// What is known of a blob's content besides its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Facts {
@@ -90,7 +93,7 @@ impl Shelves {
             placed: true,
         });
         self.slots.insert(key.clone(), slot);
-        self.unsaved.push(key);
+        self.list_unsaved(key);
     }
 
     /// Enters a file found at start as the next to go, unless its key is here already.
@@ -195,7 +198,20 @@ impl Shelves {
     fn mark_unsaved(&mut self, slot: Slot) {
         let shelved = self.order.get_mut(slot);
         if !std::mem::replace(&mut shelved.unsaved, true) {
-            self.unsaved.push(shelved.key.clone());
+            let key = shelved.key.clone();
+            self.list_unsaved(key);
+        }
+    }
+
+    /// Blobs that come and go leave their keys in the list. It is swept when those could be half.
+    fn list_unsaved(&mut self, key: ObjectKey) {
+        self.unsaved.push(key);
+        if self.unsaved.len() > 2 * self.slots.len() + UNSWEPT {
+            let slots = self.slots.values().map(|slot| self.order.get(*slot));
+            self.unsaved = slots
+                .filter(|shelved| shelved.unsaved)
+                .map(|shelved| shelved.key.clone())
+                .collect();
         }
     }
 }
@@ -271,6 +287,18 @@ mod tests {
         shelves.remove(&key(1));
         shelves.remove(&key(1));
         assert_eq!((shelves.bytes(), shelves.len()), (4096, 1));
+    }
+
+    #[test]
+    fn blobs_that_come_and_go_leave_no_trail() {
+        let mut shelves = Shelves::new();
+        for n in 0..10_000 {
+            shelves.put(key(n), entry(1));
+            shelves.remove(&key(n));
+        }
+        shelves.put(key(1), entry(1));
+        assert!(shelves.unsaved.len() <= UNSWEPT + 2);
+        assert_eq!(shelves.take_unsaved(usize::MAX).len(), 1);
     }
 
     #[test]

@@ -15,6 +15,8 @@ use crate::nix::key::ObjectKey;
 
 /// Bytes of memory for intents of one kind.
 const LIMIT: usize = 16 << 20;
+/// Places for intents that an empty table keeps.
+const ROOMY: usize = 1024;
 /// What an intent weighs besides its value: its key and its place in the table.
 const OVERHEAD: usize = 256;
 
@@ -53,7 +55,7 @@ pub(super) struct Behind<V> {
     serial: u64,
     /// Set while the tree still has to be cleared.
     cleared_at: Option<u64>,
-    /// A forget, or a keep in the place of one, has been entered since the last round.
+    /// A forget, or a keep in the place of one, has been entered since nothing waited.
     urgent: bool,
     limit: usize,
 }
@@ -113,7 +115,7 @@ impl<V: Clone> Behind<V> {
     }
 
     /// At most `size` intents to carry out now. They stay here until [`Behind::done`].
-    pub fn round(&mut self, size: usize) -> Round<V> {
+    pub fn round(&self, size: usize) -> Round<V> {
         let chosen = self.intents.iter().take(size);
         let (changes, serials) = chosen
             .map(|(key, intent)| ((key.clone(), intent.value.clone()), intent.serial))
@@ -121,7 +123,7 @@ impl<V: Clone> Behind<V> {
         Round {
             clear: self.cleared_at.is_some(),
             changes,
-            urgent: std::mem::take(&mut self.urgent),
+            urgent: self.urgent,
             serials,
             cleared_at: self.cleared_at,
         }
@@ -142,7 +144,11 @@ impl<V: Clone> Behind<V> {
                 self.weight -= intent.weight;
             }
         }
-        self.urgent |= round.urgent && !self.is_empty();
+        if self.is_empty() {
+            self.urgent = false;
+            // A table that a burst has grown makes every later round walk its empty places.
+            self.intents.shrink_to(ROOMY);
+        }
     }
 
     fn enter(&mut self, key: &ObjectKey, value: Option<V>, weight: usize) {
@@ -178,6 +184,20 @@ mod tests {
         let round = behind.round(10);
         assert_eq!(round.changes, [(key(1), Some("new"))]);
         assert!(round.urgent, "the old value must not come back");
+    }
+
+    #[test]
+    fn a_forget_is_urgent_until_nothing_waits() {
+        let mut behind = Behind::new();
+        behind.forget(&key(1));
+        behind.keep(&key(2), "b", 1);
+        let first = behind.round(1);
+        behind.done(&first);
+        let second = behind.round(1);
+        assert!(first.urgent && second.urgent, "either may hold the forget");
+        behind.done(&second);
+        behind.keep(&key(3), "c", 1);
+        assert!(!behind.round(1).urgent);
     }
 
     #[test]

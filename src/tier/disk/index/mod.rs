@@ -148,6 +148,23 @@ impl Index {
         self.shared.changed.notify_all();
     }
 
+    /// Waits until the database has been told what waits, at most `deadline`. `false`: it was not,
+    /// or there is no database to tell.
+    pub fn wait_until_told(&self, deadline: Duration) -> bool {
+        if self.state() != State::Ok {
+            return false;
+        }
+        let (work, late) = self
+            .shared
+            .changed
+            .wait_timeout_while(self.shared.work(), deadline, |work| {
+                !work.is_done() && !work.idle
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        drop(work);
+        !late.timed_out()
+    }
+
     /// Carries out what waits, syncs and closes; gives up after `deadline`.
     pub fn close(&self, deadline: Duration) {
         let mut work = self.shared.work();

@@ -248,6 +248,7 @@ impl Shared {
         work.blobs.done(&blobs);
         work.documents.done(&documents);
         drop(work);
+        self.changed.notify_all();
         if blobs.clear {
             self.begin_generation();
         }
@@ -261,7 +262,8 @@ impl Shared {
 }
 
 impl Work {
-    fn is_done(&self) -> bool {
+    /// Nothing waits.
+    pub fn is_done(&self) -> bool {
         self.blobs.is_empty() && self.documents.is_empty()
     }
 }

@@ -301,3 +301,32 @@ fn an_index_that_breaks_while_serving_is_replaced_and_told_everything() {
     hit(&tier, &key(HELLO));
     unindexed(&tier, &unchecked);
 }
+
+/// A burst of uses while the index is slow or away.
+#[test]
+fn what_the_index_has_no_room_to_be_told_is_told_later() {
+    const BLOBS: usize = 70_000;
+    let bed = Bed::new();
+    let tier = bed.open();
+    tier.close();
+    let entry = shelves::Entry {
+        len: 1,
+        blocks: 0,
+        used: 1,
+        facts: Some(shelves::Facts {
+            etag: None,
+            verified: true,
+        }),
+    };
+    let keys: Vec<_> = (0..BLOBS).map(|n| key(&format!("nar/{n}.nar"))).collect();
+    for nar in &keys {
+        let mut books = locked(&tier.inner.books);
+        books.shelves.put(nar.clone(), entry.clone());
+    }
+    assert!(!tier.inner.save_recency());
+    let waits = |nar: &&ObjectKey| tier.inner.index.blob(nar).is_some();
+    let told = keys.iter().filter(waits).count();
+    let left = locked(&tier.inner.books).shelves.take_unsaved(BLOBS);
+    assert!(told > 0 && !left.is_empty());
+    assert_eq!(told + left.len(), BLOBS);
+}
