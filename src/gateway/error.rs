@@ -88,13 +88,17 @@ pub enum UploadError {
     Untrusted { seen: String, accepted: String },
     #[error("Content-Encoding {0} is not supported; send zstd, br, gzip, xz, bzip2 or none")]
     Encoding(String),
+    #[error("a NAR is kept as it comes: send it without Content-Encoding {0}")]
+    EncodedNar(String),
     #[error("the body is not {0} data")]
     BadEncoding(String),
     #[error("there is no room for the upload, neither on the gateway's disk nor in its memory")]
     NoRoom,
-    #[error("the gateway's disk failed: {0}")]
+    /// The cause is for the log, not for the uploader.
+    #[error("the gateway's disk failed; nothing was stored")]
     Disk(std::io::Error),
-    #[error("the bucket did not take it: {0}")]
+    /// The cause is for the log, not for the uploader.
+    #[error("the bucket behind this gateway failed; try again in a while")]
     Bucket(GatewayError),
     #[error("too many uploads at once")]
     Busy,
@@ -121,7 +125,17 @@ impl UploadError {
             | Self::ForeignUrl { .. }
             | Self::Untrusted { .. }
             | Self::Encoding(_)
+            | Self::EncodedNar(_)
             | Self::BadEncoding(_) => UploadOutcome::Refused,
+        }
+    }
+
+    /// For the log: with what the uploader is not told.
+    pub fn in_full(&self) -> String {
+        match self {
+            Self::Bucket(cause) => format!("{self}: {cause}"),
+            Self::Disk(cause) => format!("{self}: {cause}"),
+            _ => self.to_string(),
         }
     }
 }

@@ -52,14 +52,14 @@ impl Refusal {
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::Denied {
-                denied: Denied::Missing,
+                denied: Denied::Missing | Denied::TooMany,
                 ..
             } => StatusCode::UNAUTHORIZED,
             Self::Denied {
                 scope: Scope::Read, ..
             } => StatusCode::UNAUTHORIZED,
             Self::Denied {
-                scope: Scope::Write,
+                scope: Scope::Write | Scope::Admin,
                 ..
             } => StatusCode::FORBIDDEN,
             Self::Unsatisfiable(_) => StatusCode::RANGE_NOT_SATISFIABLE,
@@ -111,7 +111,7 @@ fn upload_status(cause: &UploadError, client: Client) -> StatusCode {
         UploadError::Conflict { .. }
         | UploadError::MissingNar { .. }
         | UploadError::OtherNar { .. } => StatusCode::CONFLICT,
-        UploadError::Encoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        UploadError::Encoding(_) | UploadError::EncodedNar(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         UploadError::NoRoom
         | UploadError::Disk(_)
         | UploadError::Bucket(_)
@@ -132,7 +132,7 @@ fn denied_text(denied: Denied) -> &'static str {
         Denied::Malformed => {
             "the credentials cannot be read: send a token as Bearer, or as the password in a netrc file"
         }
-        Denied::Unknown => "this token is not known here",
+        Denied::Unknown | Denied::TooMany => "this token is not known here",
         Denied::Scope => "this token does not allow that",
         Denied::Namespace => "this token is for other namespaces",
     }

@@ -16,6 +16,7 @@ mod receive;
 mod reply;
 mod routes;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -112,19 +113,26 @@ impl Front {
     /// Answers a request that came by a listener of the cache.
     pub async fn handle(&self, request: HttpRequest, payload: Payload) -> HttpResponse {
         let mut seen = self.observe(request.method(), request.uri());
-        let decided = request.extensions().get::<Decided>().cloned();
+        let decided = request.extensions_mut().remove::<Decided>();
         let reply = match self.find(request.method(), request.uri()) {
             Ok(routed) => {
                 seen.kind = routed.route.kind();
                 let about_nar = seen.kind == Kind::Nar;
                 match self.answer(&request, routed, decided, payload).await {
                     Ok(reply) => reply,
-                    Err(refused) => self.refuse(refused, request.headers(), &seen, about_nar),
+                    Err(refused) => {
+                        self.refuse(refused, Client::of(request.headers()), &seen, about_nar)
+                    }
                 }
             }
             Err(refusal) => {
                 receive::drain(payload).await;
-                self.refuse(Refused::plainly(refusal), request.headers(), &seen, false)
+                self.refuse(
+                    Refused::plainly(refusal),
+                    Client::of(request.headers()),
+                    &seen,
+                    false,
+                )
             }
         };
         seen.answer(reply)
@@ -143,7 +151,7 @@ impl Front {
         let decided = match self.find(request.method(), request.uri()) {
             Ok(routed) => {
                 seen.kind = routed.route.kind();
-                self.decide(&routed, request.headers(), request.peer_addr())
+                self.decide(&routed, request.headers(), request.peer_addr(), true)
                     .await
             }
             Err(refusal) => Err(refusal),
@@ -152,9 +160,9 @@ impl Front {
             Ok(Some(Admitted::Existing)) => {
                 Err(seen.answer(Reply::own(receive::taken(Uploaded::Existing))))
             }
-            Ok(Some(admitted)) => {
+            Ok(Some(Admitted::Wanted(leave))) => {
                 seen.withdraw();
-                request.extensions_mut().insert(Decided { admitted });
+                request.extensions_mut().insert(Decided { leave });
                 Ok(request)
             }
             Ok(None) => {
@@ -163,12 +171,9 @@ impl Front {
             }
             Err(refusal) => {
                 let about_nar = seen.kind == Kind::Nar;
-                let reply = self.refuse(
-                    Refused::plainly(refusal),
-                    request.headers(),
-                    &seen,
-                    about_nar,
-                );
+                // Nothing of the body was read, so any client can come back with it.
+                let client = Client::Nix;
+                let reply = self.refuse(Refused::plainly(refusal), client, &seen, about_nar);
                 Err(seen.answer(reply))
             }
         }
@@ -186,7 +191,12 @@ impl Front {
         };
         let reply = match answered {
             Ok(response) => Reply::own(response),
-            Err(refusal) => self.refuse(Refused::plainly(refusal), request.headers(), &seen, false),
+            Err(refusal) => self.refuse(
+                Refused::plainly(refusal),
+                Client::of(request.headers()),
+                &seen,
+                false,
+            ),
         };
         seen.answer(reply)
     }
@@ -232,39 +242,52 @@ impl Front {
             return self.read(request, routed).await;
         }
         let admitted = match (request.method(), decided) {
-            (&Method::PUT, Some(decided)) => Ok(Some(decided.admitted)),
+            (&Method::PUT, Some(Decided { leave })) => Ok(Some(Admitted::Wanted(leave))),
             (&Method::PUT, None) => {
-                self.decide(&routed, request.headers(), request.peer_addr())
+                self.decide(&routed, request.headers(), request.peer_addr(), false)
                     .await
             }
             _ => Err(Refusal::Method {
-                allow: allowed(&routed.route),
+                allow: self.allowed(&routed.route),
             }),
         };
-        match (admitted, routed.route) {
-            (Ok(Some(Admitted::Wanted { len })), Route::Object(key)) => {
-                let taken =
-                    receive::take(&self.gateway, key, len, request.headers(), payload).await;
+        match admitted {
+            Ok(Some(Admitted::Wanted(leave))) => {
+                let taken = receive::take(&self.gateway, *leave, payload).await;
                 let uploaded = taken.map_err(|cause| Refused::plainly(Refusal::Upload(cause)))?;
                 Ok(Reply::own(receive::taken(uploaded)))
             }
-            (Ok(_), _) => {
+            Ok(Some(Admitted::Existing) | None) => {
                 receive::drain(payload).await;
                 Ok(Reply::own(receive::taken(Uploaded::Existing)))
             }
-            (Err(refusal), _) => {
+            Err(refusal) => {
                 receive::drain(payload).await;
                 Err(Refused::plainly(refusal))
             }
         }
     }
 
-    /// Decides on a PUT. `None`: it is accepted and ignored.
+    fn allowed(&self, route: &Route) -> &'static str {
+        match route {
+            Route::Object(_) | Route::CacheInfo if self.gateway.takes_uploads() => OBJECT_METHODS,
+            Route::Object(_)
+            | Route::CacheInfo
+            | Route::Home
+            | Route::Health
+            | Route::Ready
+            | Route::Metrics => READ_METHODS,
+        }
+    }
+
+    /// Decides on a PUT, whose body `waits` for that or comes at once. `None`: it is accepted and
+    /// ignored.
     async fn decide(
         &self,
         routed: &Routed,
         headers: &HeaderMap,
-        peer: Option<std::net::SocketAddr>,
+        peer: Option<SocketAddr>,
+        waits: bool,
     ) -> Result<Option<Admitted>, Refusal> {
         let writable = matches!(routed.route, Route::Object(_) | Route::CacheInfo);
         if !writable {
@@ -275,48 +298,50 @@ impl Front {
         if !self.gateway.takes_uploads() {
             return Err(Refusal::Upload(UploadError::Disabled));
         }
-        self.authorise(routed, headers, Scope::Write, peer)?;
+        let by = self.authorise(routed, headers, Scope::Write, peer)?;
+        let by = by.unwrap_or_default();
         match &routed.route {
-            Route::Object(key) => receive::decide(&self.gateway, key, headers).await.map(Some),
+            Route::Object(key) => {
+                let admitted = receive::decide(&self.gateway, key, headers, waits, by).await;
+                admitted.map(Some)
+            }
             _ => Ok(None),
         }
     }
 
+    /// The name of the token that allows it; `None`: nobody need ask.
     fn authorise(
         &self,
         routed: &Routed,
         headers: &HeaderMap,
         scope: Scope,
-        peer: Option<std::net::SocketAddr>,
-    ) -> Result<(), Refusal> {
-        let namespace = routed
-            .namespace
-            .as_ref()
-            .map(|namespace| namespace.as_str());
+        peer: Option<SocketAddr>,
+    ) -> Result<Option<Arc<str>>, Refusal> {
+        let namespace = routed.namespace.as_ref();
+        let namespace = namespace.map(|namespace| namespace.as_str());
         let denied = match self.auth.check(headers, scope, namespace) {
-            Ok(_) => return Ok(()),
+            Ok(by) => return Ok(by),
             Err(denied) => denied,
         };
         self.metrics.auth_failures.of((denied.into(),)).inc();
-        if denied == Denied::Unknown && self.auth.note_unknown(peer.map(|peer| peer.ip())) {
-            tracing::warn!(from = ?peer, ?scope, "an unknown token was shown");
+        if denied != Denied::Unknown {
+            return Err(Refusal::Denied { denied, scope });
         }
+        if self.auth.note_unknown(peer.map(|peer| peer.ip())) {
+            tracing::warn!(from = ?peer, ?scope, "an unknown token was shown");
+            return Err(Refusal::Denied { denied, scope });
+        }
+        let denied = Denied::TooMany;
         Err(Refusal::Denied { denied, scope })
     }
 
-    fn refuse(
-        &self,
-        refused: Refused,
-        headers: &HeaderMap,
-        seen: &Observed,
-        about_nar: bool,
-    ) -> Reply {
+    fn refuse(&self, refused: Refused, client: Client, seen: &Observed, about_nar: bool) -> Reply {
         let Refused { refusal, how } = refused;
         if let Some(reason) = refusal.unknown_reason() {
             self.metrics.unknown_answers.of((reason,)).inc();
             tracing::debug!(id = seen.id, ?refusal, "nobody could say");
         }
-        let response = reply::refusal(&refusal, Client::of(headers), &seen.id, about_nar);
+        let response = reply::refusal(&refusal, client, &seen.id, about_nar);
         Reply {
             response,
             how,
@@ -343,11 +368,4 @@ impl Refused {
 
 fn reads(method: &Method) -> bool {
     method == Method::GET || method == Method::HEAD
-}
-
-fn allowed(route: &Route) -> &'static str {
-    match route {
-        Route::Object(_) | Route::CacheInfo => OBJECT_METHODS,
-        Route::Home | Route::Health | Route::Ready | Route::Metrics => READ_METHODS,
-    }
 }

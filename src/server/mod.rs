@@ -335,9 +335,6 @@ fn memory_bound(config: &Config) -> bytesize::ByteSize {
     let caches = config.memory.documents + config.memory.negative + config.disk.index_cache;
     // 72 KiB: a stalled reader's buffers; 1 MiB: chunks between the network and a file.
     bytesize::ByteSize(
-        caches
-            + connections * (72 << 10)
-            + requests * (1 << 20)
-            + crate::gateway::upload::MEMORY,
+        caches + connections * (72 << 10) + requests * (1 << 20) + crate::gateway::upload::MEMORY,
     )
 }

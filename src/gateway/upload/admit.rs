@@ -11,15 +11,13 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::Gateway;
-use super::super::document::kind_of;
-use super::super::encoding::MAX_DECODED;
+use super::super::encoding::{Encoding, MAX_DECODED};
 use super::super::error::UploadError;
-use super::audit;
+use super::Uploaded;
 use super::plan::Plan;
 use super::sending::PARTS_IN_MEMORY;
 use super::turns::Turn;
 use crate::lookup::Lookup;
-use crate::metrics::labels::{Kind, UploadOutcome};
 use crate::nix::key::{DocumentKind, Key, NarKey};
 use crate::nix::narinfo;
 use crate::tier::disk::{BlobWriter, NoRoom};
@@ -42,9 +40,23 @@ const TURN_PATIENCE: Duration = Duration::from_secs(120);
 pub struct UploadHead {
     /// Announced length of the body, in bytes; `None`: it said none.
     pub len: Option<u64>,
+    pub content_type: Option<String>,
+    pub content_encoding: Option<String>,
+    /// Whether the client could send the body a second time.
+    pub rewinds: bool,
     /// Whether the body waits for a word (`Expect: 100-continue`).
     pub waits: bool,
     /// The name of the token, for the log.
+    pub by: Arc<str>,
+}
+
+/// The same, found in order.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub len: u64,
+    pub content_type: Option<String>,
+    pub encoding: Option<Encoding>,
+    pub rewinds: bool,
     pub by: Arc<str>,
 }
 
@@ -61,8 +73,7 @@ pub enum Admitted {
 #[derive(Debug)]
 pub struct Leave {
     pub(super) key: Key,
-    pub(super) len: u64,
-    pub(super) by: Arc<str>,
+    pub(super) facts: Facts,
     pub(super) place: Place,
     pub(super) _turn: Option<Turn>,
     pub(super) _entered: OwnedSemaphorePermit,
@@ -81,42 +92,31 @@ impl Gateway {
     pub async fn admit(
         self: &Arc<Self>,
         key: &Key,
-        head: &UploadHead,
+        head: UploadHead,
     ) -> Result<Admitted, UploadError> {
+        let (len, by) = (head.len, Arc::clone(&head.by));
         let decided = self.judge(key, head).await;
-        let outcome = match &decided {
+        let ended = match &decided {
             Ok(Admitted::Wanted(_)) => return decided,
-            Ok(Admitted::Existing) => UploadOutcome::Existing,
-            Err(cause) => cause.outcome(),
+            Ok(Admitted::Existing) => Ok(Uploaded::Existing),
+            Err(cause) => Err(cause),
         };
-        let kind = match key {
-            Key::Nar(_) => Kind::Nar,
-            Key::Document(document) => kind_of(document),
-        };
-        self.metrics.uploads.of((kind, outcome)).inc();
-        audit::written(&head.by, key, head.len, outcome, decided.as_ref().err());
+        self.note(key, &by, len, ended);
         decided
     }
 
-    async fn judge(
-        self: &Arc<Self>,
-        key: &Key,
-        head: &UploadHead,
-    ) -> Result<Admitted, UploadError> {
+    async fn judge(self: &Arc<Self>, key: &Key, head: UploadHead) -> Result<Admitted, UploadError> {
+        if !self.uploads.enabled {
+            return Err(UploadError::Disabled);
+        }
+        let encoding = judge_encoding(key, head.content_encoding.as_deref())?;
         let len = self.judge_length(key, head.len)?;
         let turn = match key {
             Key::Document(_) => None,
-            Key::Nar(nar) => {
-                if self.is_present(nar, len).await {
-                    return Ok(Admitted::Existing);
-                }
-                let turn = self.room.turns.take(nar.object(), TURN_PATIENCE).await;
-                if turn.as_ref().is_none_or(|turn| turn.waited) && self.is_present(nar, len).await
-                {
-                    return Ok(Admitted::Existing);
-                }
-                turn
-            }
+            Key::Nar(nar) => match self.turn_of(nar, len).await {
+                Some(turn) => turn,
+                None => return Ok(Admitted::Existing),
+            },
         };
         let patience = if head.waits { DECISION } else { ROOM_PATIENCE };
         let entered = self.room.enter(patience).await?;
@@ -126,18 +126,34 @@ impl Gateway {
         };
         Ok(Admitted::Wanted(Box::new(Leave {
             key: key.clone(),
-            len,
-            by: Arc::clone(&head.by),
+            facts: Facts {
+                len,
+                content_type: head.content_type,
+                encoding,
+                rewinds: head.rewinds,
+                by: head.by,
+            },
             place,
             _turn: turn,
             _entered: entered,
         })))
     }
 
-    fn judge_length(&self, key: &Key, len: Option<u64>) -> Result<u64, UploadError> {
-        if !self.uploads.enabled {
-            return Err(UploadError::Disabled);
+    /// The right to upload a NAR: `Some(None)` when it did not come and the upload goes on without.
+    /// `None`: there is nothing left to upload.
+    async fn turn_of(self: &Arc<Self>, key: &NarKey, len: u64) -> Option<Option<Turn>> {
+        if self.is_present(key, len).await {
+            return None;
         }
+        let turn = self.room.turns.take(key.object(), TURN_PATIENCE).await;
+        let at_once = turn.as_ref().is_some_and(|turn| !turn.waited);
+        if !at_once && self.is_present(key, len).await {
+            return None;
+        }
+        Some(turn)
+    }
+
+    fn judge_length(&self, key: &Key, len: Option<u64>) -> Result<u64, UploadError> {
         let len = len.ok_or(UploadError::LengthMissing)?;
         let (limit, setting) = match key {
             Key::Document(document) if document.kind() == DocumentKind::Narinfo => {
@@ -191,5 +207,15 @@ impl Gateway {
         let at_once = len.min(plan.part_len().saturating_mul(PARTS_IN_MEMORY));
         tracing::info!(key = %key.object(), %no_room, "an upload passes the disk by");
         Ok(Place::Memory(self.room.memory(at_once, patience).await?))
+    }
+}
+
+/// Documents may come in an encoding that can be taken off again, NARs in none.
+fn judge_encoding(key: &Key, named: Option<&str>) -> Result<Option<Encoding>, UploadError> {
+    let named = named.unwrap_or_default();
+    let encoding = Encoding::parse(named).map_err(|_| UploadError::Encoding(named.to_owned()))?;
+    match key {
+        Key::Nar(_) if encoding.is_some() => Err(UploadError::EncodedNar(named.to_owned())),
+        Key::Nar(_) | Key::Document(_) => Ok(encoding),
     }
 }

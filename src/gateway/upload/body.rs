@@ -77,7 +77,10 @@ impl Body {
                 self.got += chunk.len() as u64;
                 self.received.inc_by(chunk.len() as u64);
                 if self.got > want {
-                    return Err(UploadError::Cut { got: self.got, want });
+                    return Err(UploadError::Cut {
+                        got: self.got,
+                        want,
+                    });
                 }
                 Ok(Some(chunk))
             }

@@ -9,8 +9,9 @@ use super::super::Gateway;
 use super::super::document::MAX_KEPT;
 use super::super::encoding::Encoding;
 use super::super::error::UploadError;
+use super::Uploaded;
+use super::admit::Facts;
 use super::body::Body;
-use super::{UploadFacts, Uploaded};
 use crate::nix::key::{DocumentKey, DocumentKind, ObjectKey};
 use crate::object::Document;
 use crate::origin::{Hold, StoreBody, StoreFacts};
@@ -29,15 +30,12 @@ impl Gateway {
     pub(super) async fn take_document(
         self: &Arc<Self>,
         key: &DocumentKey,
-        facts: UploadFacts,
+        facts: &Facts,
         body: Body,
     ) -> Result<Uploaded, UploadError> {
-        let named = facts.content_encoding.as_deref().unwrap_or_default();
-        let encoding =
-            Encoding::parse(named).map_err(|()| UploadError::Encoding(named.to_owned()))?;
         let came = Stored {
             bytes: body.collect().await?,
-            encoding,
+            encoding: facts.encoding,
         };
         let at = key.object();
         let hold = Hold::of(self.uploads.hold);
@@ -66,7 +64,7 @@ impl Gateway {
                 bytes,
                 etag: written.etag,
                 last_modified: None,
-                content_type: facts.content_type,
+                content_type: facts.content_type.clone(),
                 content_encoding: encoding.map(|encoding| encoding.as_str().to_owned()),
                 validated: self.clock.wall(),
             };

@@ -39,15 +39,6 @@ pub(super) use room::Room;
 
 use body::{Body, CHUNKS_IN_FLIGHT, Piece};
 
-/// What else an uploader says of its body.
-#[derive(Debug, Clone)]
-pub struct UploadFacts {
-    pub content_type: Option<String>,
-    pub content_encoding: Option<String>,
-    /// Whether the client could send the body a second time.
-    pub rewinds: bool,
-}
-
 /// How an upload ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Uploaded {
@@ -89,37 +80,43 @@ impl Upload {
 
 impl Gateway {
     /// Begins an upload that was admitted.
-    pub fn upload(self: &Arc<Self>, leave: Leave, facts: UploadFacts) -> Upload {
+    pub fn upload(self: &Arc<Self>, leave: Leave) -> Upload {
         let (pieces, arriving) = mpsc::channel(CHUNKS_IN_FLIGHT);
-        let patience = body::patience(self.uploads.body_idle_timeout, facts.rewinds);
+        let patience = body::patience(self.uploads.body_idle_timeout, leave.facts.rewinds);
         let received = self.metrics.upload_bytes.clone();
-        let body = Body::new(arriving, leave.len, patience, received);
+        let body = Body::new(arriving, leave.facts.len, patience, received);
         let gateway = Arc::clone(self);
         let outcome = self.engine.spawn(async move {
             let Leave {
                 key,
-                len,
-                by,
+                facts,
                 place,
                 _turn,
                 _entered,
             } = leave;
-            let (kind, ended) = match &key {
-                Key::Nar(nar) => (Kind::Nar, gateway.take_nar(nar, facts, place, body).await),
-                Key::Document(document) => (
-                    kind_of(document),
-                    gateway.take_document(document, facts, body).await,
-                ),
+            let ended = match &key {
+                Key::Nar(nar) => gateway.take_nar(nar, &facts, place, body).await,
+                Key::Document(document) => gateway.take_document(document, &facts, body).await,
             };
-            let outcome = match &ended {
-                Ok(Uploaded::Created) => UploadOutcome::Created,
-                Ok(Uploaded::Existing) => UploadOutcome::Existing,
-                Err(cause) => cause.outcome(),
-            };
-            gateway.metrics.uploads.of((kind, outcome)).inc();
-            audit::written(&by, &key, Some(len), outcome, ended.as_ref().err());
+            let told = ended.as_ref().copied();
+            gateway.note(&key, &facts.by, Some(facts.len), told);
             ended
         });
         Upload { pieces, outcome }
+    }
+
+    /// Counts an upload that ended and writes its line in the log.
+    fn note(&self, key: &Key, by: &str, len: Option<u64>, ended: Result<Uploaded, &UploadError>) {
+        let kind = match key {
+            Key::Nar(_) => Kind::Nar,
+            Key::Document(document) => kind_of(document),
+        };
+        let outcome = match ended {
+            Ok(Uploaded::Created) => UploadOutcome::Created,
+            Ok(Uploaded::Existing) => UploadOutcome::Existing,
+            Err(cause) => cause.outcome(),
+        };
+        self.metrics.uploads.of((kind, outcome)).inc();
+        audit::put(by, key.object(), len, outcome, ended.err());
     }
 }

@@ -11,11 +11,11 @@ use tokio::sync::mpsc;
 
 use super::super::Gateway;
 use super::super::error::UploadError;
-use super::admit::Place;
+use super::Uploaded;
+use super::admit::{Facts, Place};
 use super::body::{Body, CHUNKS_IN_FLIGHT};
 use super::plan::Plan;
 use super::sending::{Outlet, Sending};
-use super::{UploadFacts, Uploaded};
 use crate::lookup::Lookup;
 use crate::nix::hash::Sha256Hash;
 use crate::nix::key::NarKey;
@@ -54,13 +54,13 @@ impl Gateway {
     pub(super) async fn take_nar(
         self: &Arc<Self>,
         key: &NarKey,
-        facts: UploadFacts,
+        facts: &Facts,
         place: Place,
         body: Body,
     ) -> Result<Uploaded, UploadError> {
-        let len = body.len();
+        let said = facts.content_type.as_deref();
         let about = StoreFacts {
-            content_type: Some(facts.content_type.unwrap_or_else(|| CONTENT_TYPE.into())),
+            content_type: Some(said.unwrap_or(CONTENT_TYPE).to_owned()),
             content_encoding: None,
             create_only: true,
         };
@@ -70,7 +70,9 @@ impl Gateway {
         };
         match taken {
             // A retry that has no body, of an upload that had arrived.
-            Err(UploadError::Idle(_)) if self.is_present(key, len).await => Ok(Uploaded::Existing),
+            Err(UploadError::Idle(_)) if self.is_present(key, facts.len).await => {
+                Ok(Uploaded::Existing)
+            }
             taken => taken,
         }
     }
@@ -387,7 +389,10 @@ async fn commit(key: &NarKey, writer: BlobWriter, etag: Option<ETag>) {
             tracing::warn!(key = %at, %cause, "uploaded, but not kept: the disk failed");
         }
     });
-    if tokio::time::timeout(COMMIT_PATIENCE, committing).await.is_err() {
+    if tokio::time::timeout(COMMIT_PATIENCE, committing)
+        .await
+        .is_err()
+    {
         tracing::debug!(key = %key.object(), "uploaded; the disk still syncs it");
     }
 }

@@ -93,7 +93,9 @@ impl Gateway {
         let mut added: Vec<Signature> = Vec::new();
         if self.uploads.merge_signatures {
             let theirs = self.signatures_there(key, &narinfo).await?;
-            let new = theirs.into_iter().filter(|it| !narinfo.signatures.contains(it));
+            let new = theirs
+                .into_iter()
+                .filter(|it| !narinfo.signatures.contains(it));
             added.extend(new);
         }
         let merged = added.len();

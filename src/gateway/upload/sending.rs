@@ -85,9 +85,10 @@ impl Sending {
     ) -> (Self, Outlet) {
         let (to, ready) = mpsc::channel(waiting);
         let (origin, key, hold) = (origin.clone(), key.clone(), hold.clone());
-        let task = tokio::spawn(async move {
-            send(&origin, &key, &about, &hold, plan, ready, at_once).await
-        });
+        let task =
+            tokio::spawn(
+                async move { send(&origin, &key, &about, &hold, plan, ready, at_once).await },
+            );
         let sending = Self {
             task: AbortOnDropHandle::new(task),
             sent: None,
@@ -131,7 +132,8 @@ impl Outlet {
                 len,
             };
             // Room for all parts was made; whoever takes none any more has said why elsewhere.
-            let _ = self.to.try_send(self.part(start, body));
+            let part = self.part(start, body);
+            let _ = self.to.try_send(part);
         }
     }
 

@@ -89,23 +89,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_second_writer_waits_for_the_first_and_knows_it() {
-        let turns = Turns::default();
-        let first = turns.take(&key("a"), LONG).await.unwrap();
+        let (turns, wanted) = (Turns::default(), key("a"));
+        let first = turns.take(&wanted, LONG).await.unwrap();
         assert!(!first.waited);
-        assert!(turns.take(&key("a"), SHORT).await.is_none());
+        assert!(turns.take(&wanted, SHORT).await.is_none());
         let other = turns.take(&key("b"), SHORT).await.unwrap();
         assert!(!other.waited, "another key is another line");
-        let (wanted, mut second) = (key("a"), Box::pin(turns.take(&key("a"), LONG)));
+        let mut second = Box::pin(turns.take(&wanted, LONG));
         assert!(futures_util::poll!(&mut second).is_pending());
         drop(first);
-        assert!(second.await.unwrap().waited, "{wanted:?}");
+        assert!(second.await.unwrap().waited);
     }
 
     #[tokio::test]
     async fn the_table_holds_only_keys_being_written() {
-        let turns = Turns::default();
-        let first = turns.take(&key("a"), LONG).await.unwrap();
-        let mut given_up = Box::pin(turns.take(&key("a"), LONG));
+        let (turns, wanted) = (Turns::default(), key("a"));
+        let first = turns.take(&wanted, LONG).await.unwrap();
+        let mut given_up = Box::pin(turns.take(&wanted, LONG));
         assert!(futures_util::poll!(&mut given_up).is_pending());
         drop(first);
         drop(given_up);

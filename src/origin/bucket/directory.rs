@@ -47,7 +47,7 @@ pub struct Directory {
 }
 
 /// What lies where.
-struct Layout {
+pub struct Layout {
     root: PathBuf,
     temporaries: PathBuf,
     /// A directory that is there as long as the bucket is.
@@ -198,8 +198,7 @@ impl Directory {
         assembly: &Arc<Assembly>,
         slot: &Slot,
     ) -> Result<Stored, OriginError> {
-        let (assembly, layout, slot) =
-            (Arc::clone(assembly), self.layout.clone(), slot.clone());
+        let (assembly, layout, slot) = (Arc::clone(assembly), self.layout.clone(), slot.clone());
         let work = tokio::task::spawn_blocking(move || {
             let _held = slot;
             assembly.complete(&layout)

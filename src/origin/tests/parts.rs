@@ -59,7 +59,10 @@ async fn parts_in_any_order_make_the_object_when_they_are_completed() {
     let meta = bed.sim.object_meta(NAR).unwrap();
     assert_eq!(stored.etag.unwrap().as_str(), meta.etag);
     drop(upload);
-    assert_eq!(bed.sim.log().requests_of(Operation::AbortMultipartUpload), 0);
+    assert_eq!(
+        bed.sim.log().requests_of(Operation::AbortMultipartUpload),
+        0
+    );
 }
 
 #[tokio::test]
@@ -77,7 +80,9 @@ async fn a_hiccup_at_any_step_costs_the_client_nothing() {
         ] {
             let bed = Bed::start();
             let nar = patterned(PART + 1);
-            let hiccup = bed.sim.fault(Rule::on(operation).times(1).plays(fault.clone()));
+            let hiccup = bed
+                .sim
+                .fault(Rule::on(operation).times(1).plays(fault.clone()));
             let upload = begin(&bed).await;
             let tags = send_all(&upload, &nar).await;
             let stored = upload.complete(&tags, &held()).await;
@@ -99,7 +104,11 @@ async fn a_completion_whose_answer_is_lost_is_told_from_one_that_failed() {
     let _lost = bed.sim.fault(lost.plays(Fault::ApplyThenReset));
     let again = upload.complete(&tags, &held()).await.unwrap_err();
     assert!(matches!(again, OriginError::NoUpload { .. }), "{again}");
-    assert_eq!(bed.sim.object(NAR).unwrap(), nar, "the first try had done it");
+    assert_eq!(
+        bed.sim.object(NAR).unwrap(),
+        nar,
+        "the first try had done it"
+    );
 }
 
 #[tokio::test]
@@ -117,7 +126,9 @@ async fn an_upload_that_is_dropped_is_aborted() {
 async fn an_abort_outlasts_a_hiccup() {
     let bed = Bed::start();
     let sick = Rule::on(Operation::AbortMultipartUpload).times(2);
-    let sick = bed.sim.fault(sick.plays(Fault::Status(500, "InternalError")));
+    let sick = bed
+        .sim
+        .fault(sick.plays(Fault::Status(500, "InternalError")));
     drop(begin(&bed).await);
     sick.until_played(2).await;
     until_none_is_open(&bed).await;
@@ -158,17 +169,28 @@ async fn a_directory_takes_parts_too() {
     };
     let nar = patterned(2 * PART + 5);
     for existed in [false, true] {
-        let upload = origin.begin_parts(&key(NAR), &about, &held()).await.unwrap();
+        let upload = origin
+            .begin_parts(&key(NAR), &about, &held())
+            .await
+            .unwrap();
         let tags = send_all(&upload, &nar).await;
         let stored = upload.complete(&tags, &held()).await.unwrap();
         assert_eq!(stored.existed, existed);
         assert_eq!(std::fs::read(folder.path().join(NAR)).unwrap(), nar);
     }
-    drop(origin.begin_parts(&key(NAR), &about, &held()).await.unwrap());
+    drop(
+        origin
+            .begin_parts(&key(NAR), &about, &held())
+            .await
+            .unwrap(),
+    );
     let temporaries = folder.path().join(".narwharf-tmp");
     let deadline = Instant::now() + PATIENT;
     while std::fs::read_dir(&temporaries).unwrap().count() > 0 {
-        assert!(Instant::now() < deadline, "an aborted upload leaves nothing");
+        assert!(
+            Instant::now() < deadline,
+            "an aborted upload leaves nothing"
+        );
         tokio::task::yield_now().await;
     }
 }

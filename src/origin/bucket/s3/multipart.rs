@@ -65,8 +65,7 @@ impl S3 {
             .content_length(body.len().try_into().unwrap_or(i64::MAX))
             .body(upload::body(body, &progress));
         let answer = while_it_moves(self.deadlines, key, &progress, request.send()).await?;
-        let output =
-            answer.map_err(|error| upload::blame(&error, self.failed(key, &error)))?;
+        let output = answer.map_err(|error| upload::blame(&error, self.failed(key, &error)))?;
         self.bucket_is_there();
         let tag = output.e_tag().map(|tag| PartTag::S3(tag.to_owned()));
         tag.ok_or_else(|| OriginError::Garbage {
@@ -140,7 +139,12 @@ impl S3 {
             let after = self.deadlines.first_byte(Class::Nar);
             let answer = within(after, Wait::FirstByte, WHAT, request.send()).await?;
             let output = answer.map_err(|error| self.failed(WHAT, &error))?;
-            found.extend(output.uploads().iter().filter_map(|open| self.leftover(open)));
+            found.extend(
+                output
+                    .uploads()
+                    .iter()
+                    .filter_map(|open| self.leftover(open)),
+            );
             key_marker = output.next_key_marker().map(str::to_owned);
             id_marker = output.next_upload_id_marker().map(str::to_owned);
             if output.is_truncated() != Some(true) || key_marker.is_none() {

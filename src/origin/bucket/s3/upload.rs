@@ -31,15 +31,13 @@ pub fn body(body: &StoreBody, progress: &Progress) -> ByteStream {
             progress.add(body.len());
             ByteStream::from(bytes.clone())
         }
-        StoreBody::File { file, start, len } => {
-            ByteStream::new(SdkBody::from_body_1_x(FileBody {
-                file: file.clone(),
-                at: *start,
-                end: start + len,
-                reading: None,
-                progress: progress.clone(),
-            }))
-        }
+        StoreBody::File { file, start, len } => ByteStream::new(SdkBody::from_body_1_x(FileBody {
+            file: file.clone(),
+            at: *start,
+            end: start + len,
+            reading: None,
+            progress: progress.clone(),
+        })),
     }
 }
 
