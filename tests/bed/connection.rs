@@ -66,6 +66,11 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// It gave nothing whole: cut short, or, where all had failed before its head, a plain 503.
+    pub fn came_to_nothing(&self) -> bool {
+        self.cut || self.status == 503
+    }
+
     fn none() -> Self {
         Self {
             status: 0,

@@ -196,13 +196,18 @@ async fn a_download_that_was_cut_is_resumed_exactly() {
     });
     let wrong = bed.bucket.fault(wrong);
     let first = bed.ask(get(&hello.nar)).await;
-    assert!(first.cut);
+    assert!(first.came_to_nothing());
+    let got = if first.status == 200 {
+        first.body
+    } else {
+        Vec::new()
+    };
     wrong.release();
     bed.clock.advance(std::time::Duration::from_secs(120));
-    let rest = format!("bytes={}-", first.body.len());
+    let rest = format!("bytes={}-", got.len());
     let second = bed.ask(get(&hello.nar).range(&rest)).await;
     assert_eq!((second.status, second.cut), (206, false));
-    assert!([first.body, second.body].concat() == hello.nar_bytes);
+    assert!([got, second.body].concat() == hello.nar_bytes);
 }
 
 /// A range of what a running fill has written is there at once; the rest comes when it comes.
