@@ -18,6 +18,7 @@ mod nar;
 mod progress;
 mod pulse;
 mod reader;
+mod removal;
 pub mod served;
 pub mod upload;
 

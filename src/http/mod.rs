@@ -8,17 +8,18 @@ mod auth;
 mod client;
 mod conditional;
 mod error;
+mod leaving;
 mod negotiate;
 mod observe;
 mod pages;
 mod read;
 mod receive;
+mod remove;
 mod reply;
 mod routes;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::http::Method;
 use actix_web::http::header::HeaderMap;
@@ -27,7 +28,7 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use secrecy::SecretString;
 
 use crate::clock::Clock;
-use crate::config::{Config, Namespaces};
+use crate::config::{Config, Namespaces, Token};
 use crate::gateway::Gateway;
 use crate::gateway::error::UploadError;
 use crate::gateway::served::How;
@@ -38,6 +39,7 @@ use crate::metrics::labels::{Kind, Source};
 use auth::{Auth, Denied, Scope};
 use client::Client;
 use error::Refusal;
+use leaving::Leaving;
 use observe::{Observed, RequestIds};
 use pages::Pages;
 use receive::Decided;
@@ -49,6 +51,12 @@ pub const READ_METHODS: &str = "GET, HEAD";
 
 /// Methods of what can be uploaded.
 const OBJECT_METHODS: &str = "GET, HEAD, PUT";
+
+/// Methods of what can be deleted and not uploaded.
+const REMOVABLE: &str = "GET, HEAD, DELETE";
+
+/// Methods of what can be uploaded and deleted.
+const ALL_METHODS: &str = "GET, HEAD, PUT, DELETE";
 
 /// What all workers share to answer requests.
 #[derive(Debug)]
@@ -65,7 +73,7 @@ pub struct Front {
     /// Whether `/metrics` is served on the listener the request came by.
     metrics_here: bool,
     metrics_token: Option<SecretString>,
-    draining: AtomicBool,
+    leaving: Leaving,
 }
 
 /// Which of the two faces a listener shows.
@@ -101,17 +109,31 @@ impl Front {
             access_log: config.log.access,
             metrics_here: config.metrics.enabled && config.metrics.listen.is_none(),
             metrics_token: config.metrics.token.clone(),
-            draining: AtomicBool::new(false),
+            leaving: Leaving::default(),
         }
     }
 
-    /// From now on `/ready` says that this server is leaving.
+    /// From now on these tokens count and no others.
+    pub fn replace_tokens(&self, tokens: &[Token]) {
+        self.auth.replace(tokens);
+    }
+
+    /// From now on `/ready` says that this server is leaving, and so does every answer.
     pub fn begin_draining(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.leaving.begin();
+    }
+
+    /// Waits until idle connections may be closed without cutting off somebody who pushes.
+    pub async fn until_quiet(&self) {
+        self.leaving.until_quiet().await;
     }
 
     /// Answers a request that came by a listener of the cache.
     pub async fn handle(&self, request: HttpRequest, payload: Payload) -> HttpResponse {
+        let pushes = request.method() == Method::PUT;
+        if pushes {
+            self.leaving.note_push();
+        }
         let mut seen = self.observe(request.method(), request.uri());
         let decided = request.extensions_mut().remove::<Decided>();
         let reply = match self.find(request.method(), request.uri()) {
@@ -135,7 +157,10 @@ impl Front {
                 )
             }
         };
-        seen.answer(reply)
+        if pushes {
+            self.leaving.note_push();
+        }
+        self.leaving.mark(seen.answer(reply))
     }
 
     /// Decides on an upload before `100 Continue`. `Err` is the final answer; on `Ok` the client may
@@ -220,7 +245,11 @@ impl Front {
         {
             return Err(Refusal::TargetTooLong);
         }
-        let routed = routes::route(uri.path(), uri.query(), &self.namespaces, reads(method));
+        let query = match *method {
+            Method::DELETE => remove::split_query(uri.query()).0,
+            _ => uri.query(),
+        };
+        let routed = routes::route(uri.path(), query, &self.namespaces, reads(method));
         match routed {
             Some(Routed {
                 route: Route::Metrics,
@@ -240,6 +269,12 @@ impl Front {
     ) -> Result<Reply, Refused> {
         if reads(request.method()) {
             return self.read(request, routed).await;
+        }
+        if request.method() == Method::DELETE && self.takes_removals() {
+            let (_, from_bucket) = remove::split_query(request.uri().query());
+            let removed = self.remove(request, &routed, from_bucket).await;
+            receive::drain(payload).await;
+            return removed;
         }
         let admitted = match (request.method(), decided) {
             (&Method::PUT, Some(Decided { leave })) => Ok(Some(Admitted::Wanted(leave))),
@@ -269,14 +304,18 @@ impl Front {
     }
 
     fn allowed(&self, route: &Route) -> &'static str {
+        let puts = self.gateway.takes_uploads();
         match route {
-            Route::Object(_) | Route::CacheInfo if self.gateway.takes_uploads() => OBJECT_METHODS,
-            Route::Object(_)
-            | Route::CacheInfo
-            | Route::Home
-            | Route::Health
-            | Route::Ready
-            | Route::Metrics => READ_METHODS,
+            Route::Object(_) => match (puts, self.takes_removals()) {
+                (true, true) => ALL_METHODS,
+                (true, false) => OBJECT_METHODS,
+                (false, true) => REMOVABLE,
+                (false, false) => READ_METHODS,
+            },
+            Route::CacheInfo if puts => OBJECT_METHODS,
+            Route::CacheInfo | Route::Home | Route::Health | Route::Ready | Route::Metrics => {
+                READ_METHODS
+            }
         }
     }
 

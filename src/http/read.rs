@@ -1,6 +1,5 @@
 //! GET and HEAD: what is asked for, conditions and ranges applied, and the answer to it.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix_web::http::header::{HeaderMap, IF_MATCH, IF_NONE_MATCH, RANGE};
@@ -61,7 +60,7 @@ impl Front {
     async fn ready(&self) -> HttpResponse {
         // A bucket that does not answer in time is shown as it was last seen.
         let _ = tokio::time::timeout(PROBE_PATIENCE, self.gateway.feel_pulse(true)).await;
-        let draining = self.draining.load(Ordering::Relaxed);
+        let draining = self.leaving.has_begun();
         self.pages
             .ready(&self.gateway.readiness(), draining, &self.clock)
     }

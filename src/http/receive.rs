@@ -22,7 +22,7 @@ use crate::nix::key::Key;
 
 use super::client::Client;
 use super::error::Refusal;
-use super::reply::text;
+use super::reply::{TEXT, text};
 
 /// A refused body up to this size is read to its end; a longer one costs the connection.
 const DRAINED: usize = 1 << 20;
@@ -104,5 +104,5 @@ pub fn taken(uploaded: Uploaded) -> HttpResponse {
         Uploaded::Created => StatusCode::CREATED,
         Uploaded::Existing => StatusCode::OK,
     };
-    text(status, "text/plain; charset=utf-8", "no-store", "")
+    text(status, TEXT, "no-store", "")
 }

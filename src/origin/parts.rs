@@ -7,6 +7,7 @@
 //! ```
 //! What a process that died left behind is found by [`Origin::sweep_uploads`].
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -30,8 +31,12 @@ pub struct PartsUpload {
     key: ObjectKey,
     id: UploadId,
     ended: AtomicBool,
+    /// Called once the bucket has nothing of it any more but the object.
+    then: Mutex<Option<Then>>,
     runtime: Handle,
 }
+
+type Then = Box<dyn FnOnce() + Send>;
 
 impl Origin {
     /// Begins an upload in parts. To be called on the origin's runtime, like everything here.
@@ -60,6 +65,7 @@ impl Origin {
             key: key.clone(),
             id,
             ended: AtomicBool::new(false),
+            then: Mutex::default(),
             runtime: Handle::current(),
         })
     }
@@ -94,6 +100,16 @@ impl Origin {
         Ok(swept)
     }
 
+    /// Aborts an upload that [`PartsUpload::note`] told of. One that has ended is no error.
+    pub async fn abort_noted(&self, note: &str) -> Result<(), OriginError> {
+        match note.split_once('\n') {
+            Some((key, id)) if !id.is_empty() => {
+                self.abort(key, &UploadId::S3(id.to_owned())).await
+            }
+            _ => Ok(()),
+        }
+    }
+
     async fn abort(&self, key: &str, id: &UploadId) -> Result<(), OriginError> {
         let request = Request {
             patience: Patience::Hold(ABORT_HOLD),
@@ -110,6 +126,23 @@ impl Origin {
 }
 
 impl PartsUpload {
+    /// What another process needs to abort it; `None`: it goes with this one.
+    pub fn note(&self) -> Option<String> {
+        match &self.id {
+            UploadId::S3(id) => Some(format!("{}\n{id}", self.key)),
+            UploadId::Directory(_) => None,
+        }
+    }
+
+    /// Has `then` called once the upload was completed or aborted for certain. It must not block.
+    pub fn when_ended(&self, then: impl FnOnce() + Send + 'static) {
+        *self.then.lock().expect("no panic under this lock") = Some(Box::new(then));
+    }
+
+    fn take_then(&self) -> Option<Then> {
+        self.then.lock().expect("no panic under this lock").take()
+    }
+
     /// Sends one part, again and again within `hold` if need be. May be dropped half-way.
     pub async fn send(&self, part: &Part, hold: &Hold) -> Result<PartTag, OriginError> {
         let (origin, key) = (&self.origin, self.key.as_str());
@@ -149,6 +182,9 @@ impl PartsUpload {
             .await;
         if stored.is_ok() {
             self.ended.store(true, Ordering::Relaxed);
+            if let Some(then) = self.take_then() {
+                then();
+            }
         }
         stored
     }
@@ -160,11 +196,14 @@ impl Drop for PartsUpload {
             return;
         }
         let (origin, key, id) = (self.origin.clone(), self.key.clone(), self.id.clone());
-        self.runtime.spawn(async move {
-            if let Err(cause) = origin.abort(key.as_str(), &id).await {
-                tracing::warn!(%cause, "an upload could not be aborted; a later start will do it");
-            }
-        });
+        let then = self.take_then();
+        self.runtime
+            .spawn(async move { match origin.abort(key.as_str(), &id).await {
+                Ok(()) => then.into_iter().for_each(|then| then()),
+                Err(cause) => {
+                    tracing::warn!(%cause, "an upload could not be aborted; a later start will do it");
+                }
+            }});
     }
 }
 

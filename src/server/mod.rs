@@ -96,13 +96,24 @@ pub struct Running {
 }
 
 /// Serves until SIGTERM or SIGINT and then drains. Blocks.
-pub fn run(config: Config, on_start: impl FnOnce(&Started)) -> Result<(), StartError> {
+///
+/// At SIGHUP the tokens are taken anew from what `reload` gives, while every connection goes on;
+/// `None`: it has said why not, and the old ones stay.
+pub fn run(
+    config: Config,
+    reload: impl Fn() -> Option<Config>,
+    on_start: impl FnOnce(&Started),
+) -> Result<(), StartError> {
     let running = start(config)?;
     on_start(&running.started);
     drain::announce_ready();
     running
         .engine()
-        .block_on(drain::signal())
+        .block_on(drain::signal(|| {
+            if let Some(config) = reload() {
+                running.replace_tokens(&config.auth.tokens);
+            }
+        }))
         .map_err(|cause| StartError::System {
             what: "cannot wait for signals",
             cause,
@@ -139,6 +150,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         origin,
     );
     drain::tidy_and_feel(&engine, &gateway);
+    drain::sweep_uploads(&engine, &gateway);
     let front = Arc::new(Front::new(
         &config,
         Arc::clone(&gateway),
@@ -187,6 +199,13 @@ impl Running {
     /// Answers what is under way, for at most `server.drain`, and ends. Blocks.
     pub fn stop(mut self) {
         self.shut_down();
+    }
+
+    /// From now on these tokens count and no others. No connection is dropped for it.
+    pub fn replace_tokens(&self, tokens: &[config::Token]) {
+        self.front.replace_tokens(tokens);
+        let names: Vec<&str> = tokens.iter().map(|token| token.name.as_str()).collect();
+        tracing::info!(?names, "tokens replaced");
     }
 
     fn engine(&self) -> &Runtime {
@@ -259,7 +278,7 @@ fn speak_http(
     Error = actix_http::error::DispatchError,
     InitError = (),
 > {
-    let expecting = Arc::clone(&front);
+    let (expecting, parting) = (Arc::clone(&front), Arc::clone(&front));
     let app = App::new()
         .app_data(web::Data::from(front))
         .default_service(match face {
@@ -271,8 +290,11 @@ fn speak_http(
         .map_err(|error: actix_web::Error| error.error_response());
     HttpService::build()
         .graceful_shutdown_signal(move || {
-            let leaving = leaving.clone();
-            async move { leaving.notified().await }
+            let (leaving, front) = (leaving.clone(), Arc::clone(&parting));
+            async move {
+                leaving.notified().await;
+                front.until_quiet().await;
+            }
         })
         .keep_alive(keep_alive)
         .client_request_timeout(HEAD_PATIENCE)

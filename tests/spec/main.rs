@@ -7,14 +7,20 @@
 mod bed;
 
 mod auth;
+mod broken_retry;
+mod concurrent;
 mod conditional;
 mod disk;
 mod document;
 mod fill;
 mod key;
+mod leaving;
+mod multipart;
 mod nar;
 mod narinfo;
 mod negative;
 mod range;
+mod removal;
 mod restart;
+mod signing;
 mod upload;

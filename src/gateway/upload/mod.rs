@@ -4,7 +4,8 @@
 //! admit ─▶ body ─▶ nar ──────▶ sending ─▶ bucket   parts leave while the body still arrives
 //!            └───▶ document ─▶ narinfo             parsed, trusted, its NAR there, signed, merged
 //! ```
-//! The order is the promise: bucket durable → blob in the disk tier → known absences dropped → the
+//! `turns` lets one upload of a key go on at a time, `leftovers` aborts what an earlier process left
+//! in the bucket. The order is the promise: bucket durable → blob in the disk tier → known absences dropped → the
 //! uploader is told. A body that is short, idle or wrong becomes visible nowhere. The task that does
 //! this belongs to the engine and reads the body through a channel, so a client that goes away
 //! merely ends the channel, and a bucket that fails is retried from the spooled bytes.
@@ -13,6 +14,7 @@ mod admit;
 mod audit;
 mod body;
 mod document;
+mod leftovers;
 mod nar;
 mod narinfo;
 mod plan;
@@ -33,6 +35,7 @@ use crate::metrics::labels::{Kind, UploadOutcome};
 use crate::nix::key::Key;
 
 pub use admit::{Admitted, Leave, UploadHead};
+pub use leftovers::SWEEP_EVERY;
 pub use room::MEMORY;
 
 pub(super) use room::Room;

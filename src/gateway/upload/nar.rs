@@ -15,7 +15,7 @@ use super::Uploaded;
 use super::admit::{Facts, Place};
 use super::body::{Body, CHUNKS_IN_FLIGHT};
 use super::plan::Plan;
-use super::sending::{Outlet, Sending};
+use super::sending::{Errand, Outlet, Sending};
 use crate::lookup::Lookup;
 use crate::nix::hash::Sha256Hash;
 use crate::nix::key::NarKey;
@@ -88,9 +88,8 @@ impl Gateway {
         let (mut sending, outlet) = match self.parts_of(key, len).await {
             None => (None, None),
             Some(plan) => {
-                let about = about.clone();
-                let (sending, outlet) =
-                    Sending::from_disk(&self.origin, key.object(), about, plan, &hold);
+                let errand = self.errand(key, about.clone(), plan, &hold);
+                let (sending, outlet) = Sending::from_disk(errand);
                 (Some(sending), Some(outlet))
             }
         };
@@ -128,8 +127,8 @@ impl Gateway {
         let (len, hold) = (body.len(), Hold::of(self.uploads.hold));
         let landed = match self.parts_of(key, len).await {
             Some(plan) => {
-                let (sending, mut outlet) =
-                    Sending::from_memory(&self.origin, key.object(), about, plan, &hold);
+                let errand = self.errand(key, about, plan, &hold);
+                let (sending, mut outlet) = Sending::from_memory(errand);
                 let mut sending = Some(sending);
                 let cutting = cut(body, &mut outlet);
                 let digest = unless_refused(cutting, &mut sending).await?;
@@ -163,6 +162,17 @@ impl Gateway {
         let taken = key.content_hash().is_none()
             && matches!(self.origin.head(key.object()).await, Lookup::Found(_));
         (!taken).then_some(plan)
+    }
+
+    fn errand(&self, key: &NarKey, about: StoreFacts, plan: Plan, hold: &Hold) -> Errand {
+        Errand {
+            origin: self.origin.clone(),
+            disk: self.disk.clone(),
+            key: key.object().clone(),
+            about,
+            plan,
+            hold: hold.clone(),
+        }
     }
 
     /// Whether the bytes are those that the name promises. Errors: they are not, and that counts.

@@ -17,6 +17,7 @@ use super::super::error::UploadError;
 use super::plan::Plan;
 use crate::nix::key::ObjectKey;
 use crate::origin::{Hold, Origin, OriginError, Part, PartTag, PartsUpload, StoreBody, StoreFacts};
+use crate::tier::disk::DiskTier;
 
 /// Parts of one upload that are sent at once.
 const FROM_DISK: usize = 4;
@@ -50,51 +51,38 @@ pub struct Outlet {
     to: mpsc::Sender<Part>,
 }
 
+/// What is to be sent, and how.
+pub struct Errand {
+    pub origin: Origin,
+    /// Takes a note of what was begun, for the case that this process dies.
+    pub disk: DiskTier,
+    pub key: ObjectKey,
+    pub about: StoreFacts,
+    pub plan: Plan,
+    pub hold: Hold,
+}
+
 impl Sending {
     /// From a file that grows. Handing a part over never waits: it is a few words.
-    pub fn from_disk(
-        origin: &Origin,
-        key: &ObjectKey,
-        about: StoreFacts,
-        plan: Plan,
-        hold: &Hold,
-    ) -> (Self, Outlet) {
-        let room = plan.count() as usize;
-        Self::start(origin, key, about, plan, hold, room, FROM_DISK)
+    pub fn from_disk(errand: Errand) -> (Self, Outlet) {
+        let room = errand.plan.count() as usize;
+        Self::start(errand, room, FROM_DISK)
     }
 
     /// From memory. Handing a part over waits for an earlier one, which bounds the memory.
-    pub fn from_memory(
-        origin: &Origin,
-        key: &ObjectKey,
-        about: StoreFacts,
-        plan: Plan,
-        hold: &Hold,
-    ) -> (Self, Outlet) {
-        Self::start(origin, key, about, plan, hold, 1, FROM_MEMORY)
+    pub fn from_memory(errand: Errand) -> (Self, Outlet) {
+        Self::start(errand, 1, FROM_MEMORY)
     }
 
-    fn start(
-        origin: &Origin,
-        key: &ObjectKey,
-        about: StoreFacts,
-        plan: Plan,
-        hold: &Hold,
-        waiting: usize,
-        at_once: usize,
-    ) -> (Self, Outlet) {
+    fn start(errand: Errand, waiting: usize, at_once: usize) -> (Self, Outlet) {
         let (to, ready) = mpsc::channel(waiting);
-        let (origin, key, hold) = (origin.clone(), key.clone(), hold.clone());
-        let task =
-            tokio::spawn(
-                async move { send(&origin, &key, &about, &hold, plan, ready, at_once).await },
-            );
+        let (plan, next) = (errand.plan, 0);
+        let task = tokio::spawn(async move { errand.run(ready, at_once).await });
         let sending = Self {
             task: AbortOnDropHandle::new(task),
             sent: None,
         };
-        let outlet = Outlet { plan, next: 0, to };
-        (sending, outlet)
+        (sending, Outlet { plan, next, to })
     }
 
     /// Ends only when the bucket refuses for good. May be dropped and called again.
@@ -158,42 +146,50 @@ impl Outlet {
     }
 }
 
-async fn send(
-    origin: &Origin,
-    key: &ObjectKey,
-    about: &StoreFacts,
-    hold: &Hold,
-    plan: Plan,
-    mut ready: mpsc::Receiver<Part>,
-    at_once: usize,
-) -> Result<Sent, OriginError> {
-    let broke_off = || OriginError::BadUpload {
-        key: key.as_str().to_owned(),
-        cause: "its body broke off".to_owned(),
-    };
-    // Nothing is begun for a body that breaks off at once.
-    let mut next = Some(ready.recv().await.ok_or_else(broke_off)?);
-    let upload = Arc::new(origin.begin_parts(key, about, hold).await?);
-    let mut tags = vec![None; plan.count() as usize];
-    let mut under_way = FuturesUnordered::new();
-    let mut open = true;
-    while open || next.is_some() || !under_way.is_empty() {
-        if let Some(part) = next.take() {
-            let (upload, index) = (Arc::clone(&upload), part.index as usize);
-            under_way.push(async move { (index, upload.send(&part, hold).await) });
-        }
-        tokio::select! {
-            part = ready.recv(), if open && under_way.len() < at_once => {
-                open = part.is_some();
-                next = part;
+impl Errand {
+    async fn run(
+        self,
+        mut ready: mpsc::Receiver<Part>,
+        at_once: usize,
+    ) -> Result<Sent, OriginError> {
+        let broke_off = || OriginError::BadUpload {
+            key: self.key.as_str().to_owned(),
+            cause: "its body broke off".to_owned(),
+        };
+        // Nothing is begun for a body that breaks off at once.
+        let mut next = Some(ready.recv().await.ok_or_else(broke_off)?);
+        let upload = Arc::new(self.begin().await?);
+        let mut tags = vec![None; self.plan.count() as usize];
+        let mut under_way = FuturesUnordered::new();
+        let mut open = true;
+        while open || next.is_some() || !under_way.is_empty() {
+            if let Some(part) = next.take() {
+                let (upload, hold) = (Arc::clone(&upload), &self.hold);
+                let index = part.index as usize;
+                under_way.push(async move { (index, upload.send(&part, hold).await) });
             }
-            Some((index, sent)) = under_way.next() => tags[index] = Some(sent?),
+            tokio::select! {
+                part = ready.recv(), if open && under_way.len() < at_once => {
+                    open = part.is_some();
+                    next = part;
+                }
+                Some((index, sent)) = under_way.next() => tags[index] = Some(sent?),
+            }
         }
+        drop(under_way);
+        let tags: Option<Vec<PartTag>> = tags.into_iter().collect();
+        Ok(Sent {
+            upload,
+            tags: tags.ok_or_else(broke_off)?,
+        })
     }
-    drop(under_way);
-    let tags: Option<Vec<PartTag>> = tags.into_iter().collect();
-    Ok(Sent {
-        upload,
-        tags: tags.ok_or_else(broke_off)?,
-    })
+
+    async fn begin(&self) -> Result<PartsUpload, OriginError> {
+        let (key, about) = (&self.key, &self.about);
+        let upload = self.origin.begin_parts(key, about, &self.hold).await?;
+        if let Some(note) = upload.note().and_then(|text| self.disk.note(&text)) {
+            upload.when_ended(move || note.erase());
+        }
+        Ok(upload)
+    }
 }

@@ -24,6 +24,7 @@ mod health;
 mod index;
 mod keeper;
 mod layout;
+mod notes;
 mod recover;
 mod shelves;
 mod writer;
@@ -51,6 +52,7 @@ pub use claim::OpenError;
 pub use diagnose::diagnose;
 pub use health::State;
 pub use index::MAX_DOCUMENT;
+pub use notes::Note;
 pub use writer::{BlobFacts, BlobWriter};
 
 /// How long closing waits for the tier's thread, then for what the index is to be told, and then for
