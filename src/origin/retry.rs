@@ -38,7 +38,8 @@ pub enum Patience<'a> {
 #[derive(Debug, Clone)]
 pub struct Hold {
     span: Duration,
-    since: Arc<OnceLock<Instant>>,
+    /// `None` within: given up.
+    since: Arc<OnceLock<Option<Instant>>>,
 }
 
 impl Hold {
@@ -50,13 +51,22 @@ impl Hold {
         }
     }
 
-    /// The body is in. Only the first call counts.
+    /// The body is in. Only the first word counts, this or [`Hold::give_up`].
     pub fn begin(&self, now: Instant) {
-        self.since.get_or_init(|| now);
+        self.since.get_or_init(|| Some(now));
     }
 
-    fn until(&self) -> Option<Instant> {
-        self.since.get().map(|since| *since + self.span)
+    /// The body will never be in: nothing is tried again.
+    pub fn give_up(&self) {
+        self.since.get_or_init(|| None);
+    }
+
+    fn allows(&self, next_try: Instant) -> bool {
+        match self.since.get() {
+            None => true,
+            Some(None) => false,
+            Some(Some(since)) => next_try < *since + self.span,
+        }
     }
 }
 
@@ -87,11 +97,7 @@ impl<'a> Tries<'a> {
     /// How long to wait before the next try, after `cause` at `now`; `None`: give up, and at once
     /// rather than after a pause that would lead nowhere.
     pub fn pause_after(&mut self, cause: &OriginError, now: Instant) -> Option<Duration> {
-        let (until, outlasts_breaker) = match self.patience {
-            Patience::One => return None,
-            Patience::Hold(hold) => (Some(self.began + hold), false),
-            Patience::Write(hold) => (hold.until(), true),
-        };
+        let outlasts_breaker = matches!(self.patience, Patience::Write(_));
         let own = self.pauses.next()?;
         let pause = match cause {
             OriginError::Throttled { retry_after, .. } => {
@@ -102,9 +108,12 @@ impl<'a> Tries<'a> {
             cause if cause.is_transient() => own,
             _ => return None,
         };
-        until
-            .is_none_or(|until| now + pause < until)
-            .then_some(pause)
+        let allowed = match self.patience {
+            Patience::One => false,
+            Patience::Hold(hold) => now + pause < self.began + hold,
+            Patience::Write(hold) => hold.allows(now + pause),
+        };
+        allowed.then_some(pause)
     }
 }
 
@@ -254,6 +263,15 @@ mod tests {
         assert!(tries.pause_after(&server_error(), within).is_some());
         let after = an_hour_later + Duration::from_secs(20);
         assert_eq!(tries.pause_after(&server_error(), after), None);
+    }
+
+    #[test]
+    fn a_write_whose_body_will_never_be_in_is_not_tried_again() {
+        let (now, hold) = (Instant::now(), Hold::of(Duration::from_secs(20)));
+        let mut tries = Tries::begin(now, Patience::Write(&hold));
+        hold.give_up();
+        hold.begin(now);
+        assert_eq!(tries.pause_after(&server_error(), now), None);
     }
 
     #[test]

@@ -32,8 +32,10 @@ pub const PARTS_IN_MEMORY: u64 = FROM_MEMORY as u64 + 2;
 /// The sending of one NAR's parts.
 #[derive(Debug)]
 pub struct Sending {
-    task: AbortOnDropHandle<Result<Sent, OriginError>>,
-    sent: Option<Sent>,
+    task: AbortOnDropHandle<Result<Option<Sent>, OriginError>>,
+    hold: Hold,
+    /// `None`: under way. `Some(None)`: fewer parts came than there are, since the body broke off.
+    sent: Option<Option<Sent>>,
 }
 
 /// All parts are with the bucket, which has not made an object of them yet.
@@ -76,10 +78,11 @@ impl Sending {
 
     fn start(errand: Errand, waiting: usize, at_once: usize) -> (Self, Outlet) {
         let (to, ready) = mpsc::channel(waiting);
-        let (plan, next) = (errand.plan, 0);
+        let (plan, hold, next) = (errand.plan, errand.hold.clone(), 0);
         let task = tokio::spawn(async move { errand.run(ready, at_once).await });
         let sending = Self {
             task: AbortOnDropHandle::new(task),
+            hold,
             sent: None,
         };
         (sending, Outlet { plan, next, to })
@@ -96,7 +99,7 @@ impl Sending {
     /// All parts are sent.
     pub async fn finish(mut self) -> Result<Sent, UploadError> {
         self.end().await?;
-        self.sent.ok_or(UploadError::Lost)
+        self.sent.take().flatten().ok_or(UploadError::Lost)
     }
 
     async fn end(&mut self) -> Result<(), UploadError> {
@@ -105,6 +108,13 @@ impl Sending {
             self.sent = Some(ended?);
         }
         Ok(())
+    }
+}
+
+impl Drop for Sending {
+    /// The one request that is not broken off with the task is then its last try.
+    fn drop(&mut self) {
+        self.hold.give_up();
     }
 }
 
@@ -147,25 +157,31 @@ impl Outlet {
 }
 
 impl Errand {
+    /// `None`: the body broke off.
     async fn run(
         self,
         mut ready: mpsc::Receiver<Part>,
         at_once: usize,
-    ) -> Result<Sent, OriginError> {
-        let broke_off = || OriginError::BadUpload {
-            key: self.key.as_str().to_owned(),
-            cause: "its body broke off".to_owned(),
-        };
+    ) -> Result<Option<Sent>, OriginError> {
         // Nothing is begun for a body that breaks off at once.
-        let mut next = Some(ready.recv().await.ok_or_else(broke_off)?);
-        let upload = Arc::new(self.begin().await?);
-        let mut tags = vec![None; self.plan.count() as usize];
+        let mut next = ready.recv().await;
+        if next.is_none() {
+            return Ok(None);
+        }
+        let (count, hold) = (self.plan.count() as usize, self.hold.clone());
+        // Once asked for, an upload's id is waited for whatever happens here: without it nobody
+        // could abort the upload. A task of its own does that, and drops what nobody takes.
+        let beginning = tokio::spawn(self.begin()).await;
+        let upload = match beginning {
+            Ok(begun) => Arc::new(begun?),
+            Err(_) => return Ok(None),
+        };
+        let mut tags = vec![None; count];
         let mut under_way = FuturesUnordered::new();
         let mut open = true;
         while open || next.is_some() || !under_way.is_empty() {
             if let Some(part) = next.take() {
-                let (upload, hold) = (Arc::clone(&upload), &self.hold);
-                let index = part.index as usize;
+                let (upload, hold, index) = (Arc::clone(&upload), &hold, part.index as usize);
                 under_way.push(async move { (index, upload.send(&part, hold).await) });
             }
             tokio::select! {
@@ -178,13 +194,10 @@ impl Errand {
         }
         drop(under_way);
         let tags: Option<Vec<PartTag>> = tags.into_iter().collect();
-        Ok(Sent {
-            upload,
-            tags: tags.ok_or_else(broke_off)?,
-        })
+        Ok(tags.map(|tags| Sent { upload, tags }))
     }
 
-    async fn begin(&self) -> Result<PartsUpload, OriginError> {
+    async fn begin(self) -> Result<PartsUpload, OriginError> {
         let (key, about) = (&self.key, &self.about);
         let upload = self.origin.begin_parts(key, about, &self.hold).await?;
         if let Some(note) = upload.note().and_then(|text| self.disk.note(&text)) {
