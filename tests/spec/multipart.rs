@@ -99,8 +99,8 @@ async fn up_to_one_part_it_is_one_request() {
 async fn a_bucket_in_trouble_is_not_noticed_by_the_client() {
     let bed = TestBed::with(|s| {
         s.set("uploads.part_size", "5MiB");
-        s.set("bucket.idle_timeout", "1s");
-        s.set("bucket.first_byte_timeout", "2s");
+        s.set("bucket.idle_timeout", "400ms");
+        s.set("bucket.first_byte_timeout", "900ms");
     })
     .await;
     let faults = [
