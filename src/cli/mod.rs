@@ -2,12 +2,14 @@
 //!
 //! Exit codes are part of the contract: 0 done, 1 found problems, 2 bad usage or settings.
 
+mod ask;
 mod banner;
 mod check;
 mod logging;
 mod netrc;
 mod nix_conf;
 mod serve;
+mod stats;
 mod token;
 
 use std::env;
@@ -42,6 +44,8 @@ enum Command {
     Token(Settings),
     /// Print lines for the nix.conf and netrc of this cache's clients
     NixConf(nix_conf::Options),
+    /// Show how the running server is doing
+    Stats(stats::Options),
 }
 
 /// Taken before and after the command alike: `--config a check --config b` reads both.
@@ -74,6 +78,10 @@ pub fn main() -> ExitCode {
         Some(Command::NixConf(options)) => {
             let settings = all(options.settings.clone());
             nix_conf::run(&settings, &options)
+        }
+        Some(Command::Stats(options)) => {
+            let settings = all(options.settings.clone());
+            stats::run(&settings, &options)
         }
     };
     done.unwrap_or_else(|error| {

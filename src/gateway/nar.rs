@@ -175,6 +175,9 @@ impl Gateway {
         if range.is_none()
             && let Some(stream) = body.take()
         {
+            if expected.is_none() {
+                self.metrics.unverified_bytes.inc_by(stream.expected());
+            }
             return Ok(reader::passed(&self.engine, stream, expected));
         }
         let range = range.map(|range| RangeRequest::Closed {

@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal as listen_for};
 
 use crate::gateway::upload::SWEEP_EVERY;
 use crate::gateway::{Gateway, PULSE_EVERY};
+use crate::http::Front;
 
 /// How long after the start old uploads are looked for, when the first rush is over.
 const FIRST_SWEEP: Duration = Duration::from_secs(60);
@@ -46,6 +47,19 @@ fn announce(state: &[sd_notify::NotifyState]) {
     if let Err(cause) = sd_notify::notify(state) {
         tracing::debug!(%cause, "systemd was not told");
     }
+}
+
+/// The front page tells how fast things go, and so has to look each second; ends with the front.
+pub fn tick(engine: &Runtime, front: &Arc<Front>) {
+    let front = Arc::downgrade(front);
+    engine.spawn(async move {
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        while let Some(front) = front.upgrade() {
+            front.tick();
+            drop(front);
+            second.tick().await;
+        }
+    });
 }
 
 /// moka frees what it pushed out when told to, and the bucket's pulse is felt; ends with the gateway.

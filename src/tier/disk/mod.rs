@@ -27,6 +27,7 @@ mod layout;
 mod notes;
 mod recover;
 mod shelves;
+mod survey;
 mod writer;
 
 use std::io;
@@ -53,6 +54,7 @@ pub use diagnose::diagnose;
 pub use health::State;
 pub use index::MAX_DOCUMENT;
 pub use notes::Note;
+pub use survey::{Seen, Survey};
 pub use writer::{BlobFacts, BlobWriter};
 
 /// How long closing waits for the tier's thread, then for what the index is to be told, and then for

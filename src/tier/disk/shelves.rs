@@ -75,6 +75,12 @@ impl Shelves {
         Some(&self.order.get(*self.slots.get(key)?).entry)
     }
 
+    /// All blobs, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&ObjectKey, &Entry)> {
+        let slots = self.slots.iter();
+        slots.map(|(key, slot)| (key, &self.order.get(*slot).entry))
+    }
+
     /// The blob next to be evicted.
     pub fn oldest(&self) -> Option<(&ObjectKey, &Entry)> {
         self.order
