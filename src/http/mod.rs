@@ -23,7 +23,7 @@ mod routes;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, Uri};
 use actix_web::web::Payload;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
@@ -288,6 +288,11 @@ impl Front {
         payload: Payload,
     ) -> Result<Reply, Refused> {
         if reads(request.method()) {
+            // A body that nobody asked for would cost the connection if it stayed unread.
+            if request.headers().contains_key(CONTENT_LENGTH) || request.chunked().unwrap_or(false)
+            {
+                receive::drain(payload).await;
+            }
             return self.read(request, routed).await;
         }
         if request.method() == Method::DELETE && self.takes_removals() {

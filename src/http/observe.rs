@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BodyStream, BoxBody, MessageBody};
-use actix_web::http::Method;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderValue};
+use actix_web::http::{Method, StatusCode};
 use bytes::Bytes;
 use futures_util::stream::empty;
 
@@ -134,17 +134,18 @@ impl Observed {
             BodySize::Stream if !is_head => None,
             BodySize::Sized(_) | BodySize::Stream | BodySize::None => Some(0),
         };
-        let status = response.status().as_u16();
+        let status = response.status();
         self.answered = Some(Answer {
             first_byte,
-            status,
+            status: status.as_u16(),
             promised,
             how: how.as_str(),
             source,
         });
         response.map_body(|head, body| {
             let body = match body.size() {
-                BodySize::Sized(len) if is_head => {
+                // A 304 has neither a body nor, for want of one, a length.
+                BodySize::Sized(len) if is_head && status != StatusCode::NOT_MODIFIED => {
                     // The codec judges by the newest request it has read whether this one was a
                     // HEAD, so its own way of leaving the body out holds only without pipelining.
                     head.headers_mut().insert(CONTENT_LENGTH, len.into());
