@@ -19,6 +19,7 @@ mod multipart;
 mod nar;
 mod narinfo;
 mod negative;
+mod operator;
 mod outage;
 mod range;
 mod removal;
