@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::Gateway;
 use super::error::GatewayError;
 use super::flights::NoAnswer;
+use crate::asker::on_behalf;
 use crate::nix::key::{Key, ObjectKey};
 
 /// How long a removal waits for an upload of the same key to end.
@@ -26,14 +27,14 @@ impl Gateway {
         by: &str,
     ) -> Result<(), GatewayError> {
         let (gateway, at) = (Arc::clone(self), key.object().clone());
-        let removing = self.engine.spawn(async move {
+        let removing = self.engine.spawn(on_behalf(async move {
             let turn = gateway.room.turns.take(&at, TURN_PATIENCE).await;
             let _turn = turn.ok_or_else(|| no_answer(&at, NoAnswer::Late(TURN_PATIENCE)))?;
             if from_bucket {
                 gateway.origin.remove(&at).await?;
             }
             gateway.forget(&at).await
-        });
+        }));
         let at = key.object();
         let lost = |_| Err(no_answer(at, NoAnswer::Lost));
         let removed = removing.await.unwrap_or_else(lost);

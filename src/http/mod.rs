@@ -29,6 +29,7 @@ use actix_web::web::Payload;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use secrecy::SecretString;
 
+use crate::asker::asking;
 use crate::clock::Clock;
 use crate::config::{Config, Namespaces, Token};
 use crate::gateway::Gateway;
@@ -145,27 +146,23 @@ impl Front {
             self.leaving.note_push();
         }
         let mut seen = self.observe(request.method(), request.uri());
+        let client = Client::of(request.headers());
         let decided = request.extensions_mut().remove::<Decided>();
         let found = self.find(request.method(), request.uri(), request.headers());
         let reply = match found {
             Ok(routed) => {
                 seen.kind = routed.route.kind();
                 let about_nar = seen.kind == Kind::Nar;
-                match self.answer(&request, routed, decided, payload).await {
+                let answer = self.answer(&request, routed, decided, payload);
+                match asking(Arc::clone(&seen.id), answer).await {
                     Ok(reply) => reply,
-                    Err(refused) => {
-                        self.refuse(refused, Client::of(request.headers()), &seen, about_nar)
-                    }
+                    Err(refused) => self.refuse(refused, client, &mut seen, about_nar),
                 }
             }
             Err(refusal) => {
                 receive::drain(payload).await;
-                self.refuse(
-                    Refused::plainly(refusal),
-                    Client::of(request.headers()),
-                    &seen,
-                    false,
-                )
+                let refused = Refused::plainly(refusal);
+                self.refuse(refused, client, &mut seen, false)
             }
         };
         if pushes {
@@ -188,8 +185,8 @@ impl Front {
         let decided = match found {
             Ok(routed) => {
                 seen.kind = routed.route.kind();
-                self.decide(&routed, request.headers(), request.peer_addr(), true)
-                    .await
+                let decision = self.decide(&routed, request.headers(), request.peer_addr(), true);
+                asking(Arc::clone(&seen.id), decision).await
             }
             Err(refusal) => Err(refusal),
         };
@@ -209,8 +206,8 @@ impl Front {
             Err(refusal) => {
                 let about_nar = seen.kind == Kind::Nar;
                 // Nothing of the body was read, so any client can come back with it.
-                let client = Client::Nix;
-                let reply = self.refuse(Refused::plainly(refusal), client, &seen, about_nar);
+                let (client, refused) = (Client::Nix, Refused::plainly(refusal));
+                let reply = self.refuse(refused, client, &mut seen, about_nar);
                 Err(seen.answer(reply))
             }
         }
@@ -218,7 +215,7 @@ impl Front {
 
     /// Answers a request that came by the metrics' own listener.
     pub async fn handle_metrics(&self, request: HttpRequest) -> HttpResponse {
-        let seen = self.observe(request.method(), request.uri());
+        let mut seen = self.observe(request.method(), request.uri());
         let answered = match (request.path(), reads(request.method())) {
             ("/metrics", true) => self.metrics_page(request.headers()),
             ("/metrics", false) => Err(Refusal::Method {
@@ -228,12 +225,10 @@ impl Front {
         };
         let reply = match answered {
             Ok(response) => Reply::own(response),
-            Err(refusal) => self.refuse(
-                Refused::plainly(refusal),
-                Client::of(request.headers()),
-                &seen,
-                false,
-            ),
+            Err(refusal) => {
+                let (client, refused) = (Client::of(request.headers()), Refused::plainly(refusal));
+                self.refuse(refused, client, &mut seen, false)
+            }
         };
         seen.answer(reply)
     }
@@ -399,12 +394,18 @@ impl Front {
         Err(Refusal::Denied { denied, scope })
     }
 
-    fn refuse(&self, refused: Refused, client: Client, seen: &Observed, about_nar: bool) -> Reply {
+    fn refuse(
+        &self,
+        refused: Refused,
+        client: Client,
+        seen: &mut Observed,
+        about_nar: bool,
+    ) -> Reply {
         let Refused { refusal, how } = refused;
         if let Some(reason) = refusal.unknown_reason() {
             self.metrics.unknown_answers.of((reason,)).inc();
-            tracing::debug!(id = seen.id, ?refusal, "nobody could say");
         }
+        seen.refused(&refusal);
         let response = reply::refusal(&refusal, client, &seen.id, about_nar);
         Reply {
             response,

@@ -31,6 +31,7 @@ use tokio::task::JoinHandle;
 use super::Gateway;
 use super::document::kind_of;
 use super::error::UploadError;
+use crate::asker::on_behalf;
 use crate::metrics::labels::{Kind, UploadOutcome};
 use crate::nix::key::Key;
 
@@ -89,7 +90,7 @@ impl Gateway {
         let received = self.metrics.upload_bytes.clone();
         let body = Body::new(arriving, leave.facts.len, patience, received);
         let gateway = Arc::clone(self);
-        let outcome = self.engine.spawn(async move {
+        let outcome = self.engine.spawn(on_behalf(async move {
             let Leave {
                 key,
                 facts,
@@ -104,7 +105,7 @@ impl Gateway {
             let told = ended.as_ref().copied();
             gateway.note(&key, &facts.by, Some(facts.len), told);
             ended
-        });
+        }));
         Upload { pieces, outcome }
     }
 

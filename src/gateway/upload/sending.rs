@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::super::error::UploadError;
 use super::plan::Plan;
+use crate::asker::on_behalf;
 use crate::nix::key::ObjectKey;
 use crate::origin::{Hold, Origin, OriginError, Part, PartTag, PartsUpload, StoreBody, StoreFacts};
 use crate::tier::disk::DiskTier;
@@ -79,7 +80,8 @@ impl Sending {
     fn start(errand: Errand, waiting: usize, at_once: usize) -> (Self, Outlet) {
         let (to, ready) = mpsc::channel(waiting);
         let (plan, hold, next) = (errand.plan, errand.hold.clone(), 0);
-        let task = tokio::spawn(async move { errand.run(ready, at_once).await });
+        let sending = async move { errand.run(ready, at_once).await };
+        let task = tokio::spawn(on_behalf(sending));
         let sending = Self {
             task: AbortOnDropHandle::new(task),
             hold,
@@ -171,7 +173,7 @@ impl Errand {
         let (count, hold) = (self.plan.count() as usize, self.hold.clone());
         // Once asked for, an upload's id is waited for whatever happens here: without it nobody
         // could abort the upload. A task of its own does that, and drops what nobody takes.
-        let beginning = tokio::spawn(self.begin()).await;
+        let beginning = tokio::spawn(on_behalf(self.begin())).await;
         let upload = match beginning {
             Ok(begun) => Arc::new(begun?),
             Err(_) => return Ok(None),
