@@ -82,7 +82,7 @@ pub struct Leave {
 /// Where a body goes.
 #[derive(Debug)]
 pub(super) enum Place {
-    Disk(BlobWriter),
+    Disk(Box<BlobWriter>),
     /// As much as of it is in memory at once.
     Memory(OwnedSemaphorePermit),
 }
@@ -200,7 +200,7 @@ impl Gateway {
         let (disk, at) = (self.disk.clone(), key.object().clone());
         let reserving = self.engine.spawn_blocking(move || disk.reserve(&at, len));
         let no_room: NoRoom = match reserving.await.map_err(|_| UploadError::Lost)? {
-            Ok(writer) => return Ok(Place::Disk(writer)),
+            Ok(writer) => return Ok(Place::Disk(Box::new(writer))),
             Err(no_room) => no_room,
         };
         let plan = Plan::of(len, self.uploads.part_size);

@@ -65,7 +65,7 @@ impl Gateway {
             create_only: true,
         };
         let taken = match place {
-            Place::Disk(writer) => self.take_spooled(key, about, writer, body).await,
+            Place::Disk(writer) => self.take_spooled(key, about, *writer, body).await,
             Place::Memory(_room) => self.take_unspooled(key, about, body).await,
         };
         match taken {
