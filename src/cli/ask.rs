@@ -48,13 +48,25 @@ enum Place {
 impl Whom {
     /// GET of the server's root in this form. Blocks.
     pub fn get(&self, config: &Config, accept: &str) -> anyhow::Result<Answer> {
+        self.ask(config, "GET", "", accept)
+    }
+
+    /// A request without a body for a key, which is one of the cache's grammar or empty. Blocks.
+    pub fn ask(
+        &self,
+        config: &Config,
+        method: &str,
+        key: &str,
+        accept: &str,
+    ) -> anyhow::Result<Answer> {
         let place = self.place(config)?;
         let (authority, path) = match &place {
             Place::Tcp { authority, path } => (authority.as_str(), path.as_str()),
             Place::Unix(_) => ("localhost", "/"),
         };
         let mut request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {authority}\r\nAccept: {accept}\r\nConnection: close\r\n"
+            "{method} {path}{key} HTTP/1.1\r\nHost: {authority}\r\nAccept: {accept}\r\n\
+             Connection: close\r\n"
         );
         if let Some(token) = self.token()? {
             request += &format!("Authorization: Bearer {}\r\n", token.expose_secret());

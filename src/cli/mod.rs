@@ -8,6 +8,7 @@ mod check;
 mod logging;
 mod netrc;
 mod nix_conf;
+mod purge;
 mod serve;
 mod stats;
 mod token;
@@ -44,6 +45,8 @@ enum Command {
     Token(Settings),
     /// Print lines for the nix.conf and netrc of this cache's clients
     NixConf(nix_conf::Options),
+    /// Have the running server forget objects
+    Purge(purge::Options),
     /// Show how the running server is doing
     Stats(stats::Options),
 }
@@ -78,6 +81,10 @@ pub fn main() -> ExitCode {
         Some(Command::NixConf(options)) => {
             let settings = all(options.settings.clone());
             nix_conf::run(&settings, &options)
+        }
+        Some(Command::Purge(options)) => {
+            let settings = all(options.settings.clone());
+            purge::run(&settings, &options)
         }
         Some(Command::Stats(options)) => {
             let settings = all(options.settings.clone());

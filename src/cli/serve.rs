@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use super::banner::Banner;
 use super::{Settings, logging, netrc};
-use crate::config::first_token;
+use crate::config::{Config, first_token};
 use crate::server;
 
 /// Blocks until the server has drained.
@@ -31,9 +31,18 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
             .flatten()
     });
     let banner = Banner::new(&config, token_file, netrc);
-    server::run(config, |running| {
+    let reload = || reread(settings);
+    server::run(config, reload, |running| {
         log.show(&running.metrics);
         banner.print(&running.started);
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The settings as they are now. What is wrong with them is told, and changes nothing.
+fn reread(settings: &Settings) -> Option<Config> {
+    settings
+        .load()
+        .inspect_err(|error| tracing::error!("SIGHUP: the settings stay as they were: {error}"))
+        .ok()
 }

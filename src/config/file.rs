@@ -97,6 +97,8 @@ pub struct Uploads {
     pub require_nar: Switch,
     pub body_idle_timeout: Wait,
     pub hold: Span,
+    pub part_size: Size,
+    pub merge_signatures: Switch,
 }
 
 #[derive(Deserialize)]
@@ -124,6 +126,7 @@ pub struct Token {
 pub struct Signing {
     pub trusted_public_keys: List<PublicKey>,
     pub require_signature: Option<Switch>,
+    pub secret_key_file: Option<Text<Place>>,
 }
 
 #[derive(Deserialize)]

@@ -20,14 +20,11 @@ const SECTIONS: [Section; 10] = [
 ];
 
 /// Settings of the contract whose part is not built yet: refused, so that nobody believes in them.
-const NOT_YET: [&str; 8] = [
+const NOT_YET: [&str; 5] = [
     "substituter",
     "server.tls",
     "bucket.parallel_above",
     "bucket.parallel_parts",
-    "uploads.part_size",
-    "uploads.merge_signatures",
-    "signing.secret_key_file",
     "disk.index_size",
 ];
 

@@ -159,6 +159,10 @@ pub struct Uploads {
     pub body_idle_timeout: Duration,
     /// How long the bucket is tried again once a body is in.
     pub hold: Duration,
+    /// In bytes; a longer NAR goes to the bucket in parts.
+    pub part_size: u64,
+    /// Whether a narinfo keeps the signatures of the one it replaces.
+    pub merge_signatures: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -179,6 +183,8 @@ pub struct Signing {
     pub trusted_public_keys: Vec<String>,
     /// Never true without keys.
     pub require_signature: bool,
+    /// `name:base64`, with which narinfos are signed; `None`: they are not.
+    pub secret_key: Option<SecretString>,
 }
 
 #[derive(Clone, Debug)]

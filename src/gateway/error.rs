@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::metrics::labels::UnknownReason;
+use crate::metrics::labels::{UnknownReason, UploadOutcome};
 use crate::nix::key::ObjectKey;
 use crate::nix::narinfo::NarinfoError;
 use crate::origin::OriginError;
@@ -92,7 +92,7 @@ pub enum UploadError {
     EncodedNar(String),
     #[error("the body is not {0} data")]
     BadEncoding(String),
-    #[error("there is no room on the gateway's disk to take the upload")]
+    #[error("there is no room for the upload, neither on the gateway's disk nor in its memory")]
     NoRoom,
     /// The cause is for the log, not for the uploader.
     #[error("the gateway's disk failed; nothing was stored")]
@@ -104,6 +104,40 @@ pub enum UploadError {
     Busy,
     #[error("the upload's task ended without an answer")]
     Lost,
+}
+
+impl UploadError {
+    /// How such an upload ended, in the words of the metrics.
+    pub fn outcome(&self) -> UploadOutcome {
+        match self {
+            Self::Cut { .. } | Self::Idle(_) => UploadOutcome::Cut,
+            Self::Bucket(_) | Self::NoRoom | Self::Disk(_) | Self::Busy | Self::Lost => {
+                UploadOutcome::Failed
+            }
+            Self::Disabled
+            | Self::LengthMissing
+            | Self::TooLarge { .. }
+            | Self::WrongHash { .. }
+            | Self::Conflict { .. }
+            | Self::MissingNar { .. }
+            | Self::OtherNar { .. }
+            | Self::Narinfo(_)
+            | Self::ForeignUrl { .. }
+            | Self::Untrusted { .. }
+            | Self::Encoding(_)
+            | Self::EncodedNar(_)
+            | Self::BadEncoding(_) => UploadOutcome::Refused,
+        }
+    }
+
+    /// For the log: with what the uploader is not told.
+    pub fn in_full(&self) -> String {
+        match self {
+            Self::Bucket(cause) => format!("{self}: {cause}"),
+            Self::Disk(cause) => format!("{self}: {cause}"),
+            _ => self.to_string(),
+        }
+    }
 }
 
 impl From<OriginError> for UploadError {

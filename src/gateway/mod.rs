@@ -18,6 +18,7 @@ mod nar;
 mod progress;
 mod pulse;
 mod reader;
+mod removal;
 pub mod served;
 mod under_way;
 pub mod upload;
@@ -39,7 +40,7 @@ use crate::lookup::Lookup;
 use crate::metrics::Metrics;
 use crate::metrics::labels::{Kind, Outcome, Tier};
 use crate::nix::key::ObjectKey;
-use crate::nix::signature::TrustedKeys;
+use crate::nix::signature::{SecretKey, TrustedKeys};
 use crate::origin::{Health, Origin};
 use crate::tier::disk::{self, DiskTier};
 use crate::tier::memory::{Held, MemoryTier};
@@ -58,7 +59,7 @@ use upload::Room;
 pub struct Gateway {
     store_dir: String,
     uploads: config::Uploads,
-    trusted: Option<TrustedKeys>,
+    signing: Signing,
     /// How long a request waits for the bucket before it is told that nobody knows. Beyond
     /// everything the origin itself may take, so this bound is the second one.
     patience: Duration,
@@ -86,6 +87,15 @@ impl std::fmt::Debug for Gateway {
     }
 }
 
+/// Whose signatures narinfos need, and which one they get.
+#[derive(Debug, Default)]
+pub struct Signing {
+    /// One of these must have signed a narinfo that is uploaded; `None`: nobody need have.
+    pub trusted: Option<TrustedKeys>,
+    /// Signs narinfos on their way in; `None`: they are left as they are.
+    pub own: Option<SecretKey>,
+}
+
 /// How often [`Gateway::feel_pulse`] is to be called when nobody asks.
 pub const PULSE_EVERY: Duration = Pulse::EVERY;
 
@@ -101,7 +111,7 @@ impl Gateway {
     /// `engine`: the runtime that talks to the origin and the disk.
     pub fn new(
         config: &Config,
-        trusted: Option<TrustedKeys>,
+        signing: Signing,
         engine: Handle,
         clock: Clock,
         metrics: Arc<Metrics>,
@@ -112,7 +122,7 @@ impl Gateway {
         let gateway = Arc::new(Self {
             store_dir: config.cache.store_dir.clone(),
             uploads: config.uploads.clone(),
-            trusted,
+            signing,
             patience: bucket.hold
                 + bucket.connect_timeout
                 + bucket.first_byte_timeout

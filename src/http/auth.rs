@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
@@ -28,6 +28,7 @@ const MAX_ADDRESSES: usize = 10_000;
 pub enum Scope {
     Read,
     Write,
+    /// To delete.
     Admin,
 }
 
@@ -40,6 +41,8 @@ pub enum Denied {
     Malformed,
     /// No such token.
     Unknown,
+    /// No such token, and not the first from this address.
+    TooMany,
     /// The token does not allow that.
     Scope,
     /// The token is for other namespaces.
@@ -51,7 +54,7 @@ impl From<Denied> for AuthFailure {
         match denied {
             Denied::Missing => Self::Missing,
             Denied::Malformed => Self::Malformed,
-            Denied::Unknown => Self::Unknown,
+            Denied::Unknown | Denied::TooMany => Self::Unknown,
             Denied::Scope => Self::Scope,
             Denied::Namespace => Self::Namespace,
         }
@@ -60,15 +63,23 @@ impl From<Denied> for AuthFailure {
 
 #[derive(Debug)]
 pub struct Auth {
-    tokens: Vec<config::Token>,
+    /// Replaced as a whole when the settings are read again.
+    tokens: RwLock<Arc<[Known]>>,
     public_reads: bool,
     failures: Mutex<Failures>,
+}
+
+/// A token of the settings, with its name ready to be handed out.
+#[derive(Debug)]
+struct Known {
+    name: Arc<str>,
+    token: config::Token,
 }
 
 impl Auth {
     pub fn new(settings: &config::Auth) -> Self {
         Self {
-            tokens: settings.tokens.clone(),
+            tokens: RwLock::new(known(&settings.tokens)),
             public_reads: settings.public_reads,
             failures: Mutex::new(Failures {
                 limit: settings.max_failures,
@@ -78,30 +89,37 @@ impl Auth {
         }
     }
 
+    /// From now on these tokens count and no others. Requests already let in go on.
+    pub fn replace(&self, tokens: &[config::Token]) {
+        *self.tokens.write().expect("no panic under this lock") = known(tokens);
+    }
+
+    /// Whether any token has this scope.
+    pub fn grants(&self, scope: Scope) -> bool {
+        let tokens = self.tokens();
+        tokens.iter().any(|known| known.allows(scope))
+    }
+
     /// The name of the token that allows it; `None`: nobody need ask.
     pub fn check(
         &self,
         headers: &HeaderMap,
         scope: Scope,
         namespace: Option<&str>,
-    ) -> Result<Option<&str>, Denied> {
+    ) -> Result<Option<Arc<str>>, Denied> {
         if scope == Scope::Read && self.public_reads {
             return Ok(None);
         }
         let shown = shown(headers)?;
-        let token = self.find(&shown).ok_or(Denied::Unknown)?;
-        let allowed = match scope {
-            Scope::Read => token.scopes.read,
-            Scope::Write => token.scopes.write,
-            Scope::Admin => token.scopes.admin,
-        };
-        if !allowed {
+        let tokens = self.tokens();
+        let known = find(&tokens, &shown).ok_or(Denied::Unknown)?;
+        if !known.allows(scope) {
             return Err(Denied::Scope);
         }
-        match (&token.namespaces, namespace) {
-            (None, _) => Ok(Some(&token.name)),
+        match (&known.token.namespaces, namespace) {
+            (None, _) => Ok(Some(Arc::clone(&known.name))),
             (Some(these), Some(namespace)) if these.iter().any(|name| name == namespace) => {
-                Ok(Some(&token.name))
+                Ok(Some(Arc::clone(&known.name)))
             }
             (Some(_), _) => Err(Denied::Namespace),
         }
@@ -115,16 +133,39 @@ impl Auth {
             .note(from, Instant::now())
     }
 
-    fn find(&self, shown: &str) -> Option<&config::Token> {
-        let hash: [u8; 32] = Sha256::digest(shown.as_bytes()).into();
-        let mut found = None;
-        for token in &self.tokens {
-            if bool::from(token.sha256.ct_eq(&hash)) {
-                found = Some(token);
-            }
-        }
-        found
+    fn tokens(&self) -> Arc<[Known]> {
+        Arc::clone(&self.tokens.read().expect("no panic under this lock"))
     }
+}
+
+impl Known {
+    fn allows(&self, scope: Scope) -> bool {
+        match scope {
+            Scope::Read => self.token.scopes.read,
+            Scope::Write => self.token.scopes.write,
+            Scope::Admin => self.token.scopes.admin,
+        }
+    }
+}
+
+fn known(tokens: &[config::Token]) -> Arc<[Known]> {
+    let known = tokens.iter().map(|token| Known {
+        name: token.name.as_str().into(),
+        token: token.clone(),
+    });
+    known.collect()
+}
+
+/// Compares all of them, whichever matches.
+fn find<'a>(tokens: &'a [Known], shown: &str) -> Option<&'a Known> {
+    let hash: [u8; 32] = Sha256::digest(shown.as_bytes()).into();
+    let mut found = None;
+    for known in tokens {
+        if bool::from(known.token.sha256.ct_eq(&hash)) {
+            found = Some(known);
+        }
+    }
+    found
 }
 
 /// The token that a request shows.
@@ -217,6 +258,10 @@ mod tests {
         ))
     }
 
+    fn name(checked: Result<Option<Arc<str>>, Denied>) -> String {
+        checked.unwrap().expect("a token's name").to_string()
+    }
+
     #[test]
     fn a_token_counts_as_bearer_and_as_password_with_any_user() {
         let auth = auth(true);
@@ -226,7 +271,7 @@ mod tests {
             basic("", "writer"),
             basic("me", "writer"),
         ] {
-            assert_eq!(auth.check(&shown, Scope::Write, None), Ok(Some("writer")));
+            assert_eq!(name(auth.check(&shown, Scope::Write, None)), "writer");
         }
     }
 
@@ -253,14 +298,10 @@ mod tests {
             deny(&headers("Bearer team"), Scope::Write),
             Denied::Namespace
         );
-        assert_eq!(
-            auth.check(&headers("Bearer team"), Scope::Write, Some("team")),
-            Ok(Some("team"))
-        );
-        assert_eq!(
-            auth.check(&headers("Bearer reader"), Scope::Read, None),
-            Ok(Some("reader"))
-        );
+        let team = auth.check(&headers("Bearer team"), Scope::Write, Some("team"));
+        assert_eq!(name(team), "team");
+        let reader = auth.check(&headers("Bearer reader"), Scope::Read, None);
+        assert_eq!(name(reader), "reader");
     }
 
     #[test]
@@ -282,5 +323,21 @@ mod tests {
             auth.check(&headers("Bearer writer"), Scope::Write, None)
                 .is_ok()
         );
+    }
+
+    #[test]
+    fn new_tokens_replace_the_old_ones_at_once() {
+        let auth = auth(true);
+        let admin = Scopes {
+            admin: true,
+            ..Scopes::default()
+        };
+        assert!(!auth.grants(Scope::Admin));
+        auth.replace(&[token("next", admin, None)]);
+        assert!(auth.grants(Scope::Admin) && !auth.grants(Scope::Write));
+        let old = auth.check(&headers("Bearer writer"), Scope::Write, None);
+        assert_eq!(old, Err(Denied::Unknown));
+        let next = auth.check(&headers("Bearer next"), Scope::Admin, None);
+        assert_eq!(name(next), "next");
     }
 }

@@ -26,6 +26,14 @@ impl Client {
         agent.map_or(Self::OldNix, Self::named)
     }
 
+    /// Whether it could send a body a second time.
+    pub fn rewinds(self) -> bool {
+        match self {
+            Self::Nix | Self::Other => true,
+            Self::OldNix => false,
+        }
+    }
+
     fn named(agent: &str) -> Self {
         let Some(version) = agent
             .split_whitespace()

@@ -62,7 +62,7 @@ impl Refusal {
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Denied {
-                denied: Denied::Missing,
+                denied: Denied::Missing | Denied::TooMany,
                 ..
             } => StatusCode::UNAUTHORIZED,
             Self::Denied {
@@ -143,7 +143,7 @@ fn denied_text(denied: Denied) -> &'static str {
         Denied::Malformed => {
             "the credentials cannot be read: send a token as Bearer, or as the password in a netrc file"
         }
-        Denied::Unknown => "this token is not known here",
+        Denied::Unknown | Denied::TooMany => "this token is not known here",
         Denied::Scope => "this token does not allow that",
         Denied::Namespace => "this token is for other namespaces",
     }

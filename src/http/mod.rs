@@ -9,17 +9,19 @@ mod client;
 mod conditional;
 mod error;
 mod front_page;
+mod leaving;
 mod negotiate;
 mod objects;
 mod observe;
 mod pages;
 mod read;
 mod receive;
+mod remove;
 mod reply;
 mod routes;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, Uri};
@@ -29,7 +31,7 @@ use secrecy::SecretString;
 
 use crate::asker::asking;
 use crate::clock::Clock;
-use crate::config::{Config, Namespaces};
+use crate::config::{Config, Namespaces, Token};
 use crate::gateway::Gateway;
 use crate::gateway::error::UploadError;
 use crate::gateway::served::How;
@@ -40,6 +42,7 @@ use crate::metrics::labels::{Kind, Source};
 use auth::{Auth, Denied, Scope};
 use client::Client;
 use error::Refusal;
+use leaving::Leaving;
 use observe::{Observed, RequestIds};
 use pages::Pages;
 use receive::Decided;
@@ -51,6 +54,12 @@ pub const READ_METHODS: &str = "GET, HEAD";
 
 /// Methods of what can be uploaded.
 const OBJECT_METHODS: &str = "GET, HEAD, PUT";
+
+/// Methods of what can be deleted and not uploaded.
+const REMOVABLE: &str = "GET, HEAD, DELETE";
+
+/// Methods of what can be uploaded and deleted.
+const ALL_METHODS: &str = "GET, HEAD, PUT, DELETE";
 
 /// What a header field takes besides its name and its value: the colon, a blank, the line's end.
 const FIELD_OVERHEAD: usize = 4;
@@ -70,7 +79,7 @@ pub struct Front {
     /// Whether `/metrics` is served on the listener the request came by.
     metrics_here: bool,
     metrics_token: Option<SecretString>,
-    draining: AtomicBool,
+    leaving: Leaving,
 }
 
 /// Which of the two faces a listener shows.
@@ -105,7 +114,7 @@ impl Front {
             access_log: config.log.access,
             metrics_here: config.metrics.enabled && config.metrics.listen.is_none(),
             metrics_token: config.metrics.token.clone(),
-            draining: AtomicBool::new(false),
+            leaving: Leaving::default(),
             clock,
         }
     }
@@ -115,15 +124,30 @@ impl Front {
         self.pages.tick(&self.metrics, &self.clock);
     }
 
-    /// From now on `/ready` says that this server is leaving.
+    /// From now on these tokens count and no others.
+    pub fn replace_tokens(&self, tokens: &[Token]) {
+        self.auth.replace(tokens);
+    }
+
+    /// From now on `/ready` says that this server is leaving, and so does every answer.
     pub fn begin_draining(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.leaving.begin();
+    }
+
+    /// Waits until idle connections may be closed without cutting off somebody who pushes.
+    pub async fn until_quiet(&self) {
+        self.leaving.until_quiet().await;
     }
 
     /// Answers a request that came by a listener of the cache.
     pub async fn handle(&self, request: HttpRequest, payload: Payload) -> HttpResponse {
+        let pushes = request.method() == Method::PUT;
+        if pushes {
+            self.leaving.note_push();
+        }
         let mut seen = self.observe(request.method(), request.uri());
-        let decided = request.extensions().get::<Decided>().cloned();
+        let client = Client::of(request.headers());
+        let decided = request.extensions_mut().remove::<Decided>();
         let found = self.find(request.method(), request.uri(), request.headers());
         let reply = match found {
             Ok(routed) => {
@@ -132,16 +156,19 @@ impl Front {
                 let answer = self.answer(&request, routed, decided, payload);
                 match asking(Arc::clone(&seen.id), answer).await {
                     Ok(reply) => reply,
-                    Err(refused) => self.refuse(refused, request.headers(), &mut seen, about_nar),
+                    Err(refused) => self.refuse(refused, client, &mut seen, about_nar),
                 }
             }
             Err(refusal) => {
                 receive::drain(payload).await;
                 let refused = Refused::plainly(refusal);
-                self.refuse(refused, request.headers(), &mut seen, false)
+                self.refuse(refused, client, &mut seen, false)
             }
         };
-        seen.answer(reply)
+        if pushes {
+            self.leaving.note_push();
+        }
+        self.leaving.mark(seen.answer(reply))
     }
 
     /// Decides on an upload before `100 Continue`. `Err` is the final answer; on `Ok` the client may
@@ -158,7 +185,7 @@ impl Front {
         let decided = match found {
             Ok(routed) => {
                 seen.kind = routed.route.kind();
-                let decision = self.decide(&routed, request.headers(), request.peer_addr());
+                let decision = self.decide(&routed, request.headers(), request.peer_addr(), true);
                 asking(Arc::clone(&seen.id), decision).await
             }
             Err(refusal) => Err(refusal),
@@ -167,9 +194,9 @@ impl Front {
             Ok(Some(Admitted::Existing)) => {
                 Err(seen.answer(Reply::own(receive::taken(Uploaded::Existing))))
             }
-            Ok(Some(admitted)) => {
+            Ok(Some(Admitted::Wanted(leave))) => {
                 seen.withdraw();
-                request.extensions_mut().insert(Decided { admitted });
+                request.extensions_mut().insert(Decided { leave });
                 Ok(request)
             }
             Ok(None) => {
@@ -178,12 +205,9 @@ impl Front {
             }
             Err(refusal) => {
                 let about_nar = seen.kind == Kind::Nar;
-                let reply = self.refuse(
-                    Refused::plainly(refusal),
-                    request.headers(),
-                    &mut seen,
-                    about_nar,
-                );
+                // Nothing of the body was read, so any client can come back with it.
+                let (client, refused) = (Client::Nix, Refused::plainly(refusal));
+                let reply = self.refuse(refused, client, &mut seen, about_nar);
                 Err(seen.answer(reply))
             }
         }
@@ -202,8 +226,8 @@ impl Front {
         let reply = match answered {
             Ok(response) => Reply::own(response),
             Err(refusal) => {
-                let refused = Refused::plainly(refusal);
-                self.refuse(refused, request.headers(), &mut seen, false)
+                let (client, refused) = (Client::of(request.headers()), Refused::plainly(refusal));
+                self.refuse(refused, client, &mut seen, false)
             }
         };
         seen.answer(reply)
@@ -236,7 +260,11 @@ impl Front {
         {
             return Err(Refusal::TargetTooLong);
         }
-        let routed = routes::route(uri.path(), uri.query(), &self.namespaces, reads(method));
+        let query = match *method {
+            Method::DELETE => remove::split_query(uri.query()).0,
+            _ => uri.query(),
+        };
+        let routed = routes::route(uri.path(), query, &self.namespaces, reads(method));
         match routed {
             Some(Routed {
                 route: Route::Metrics,
@@ -262,28 +290,33 @@ impl Front {
             }
             return self.read(request, routed).await;
         }
+        if request.method() == Method::DELETE && self.takes_removals() {
+            let (_, from_bucket) = remove::split_query(request.uri().query());
+            let removed = self.remove(request, &routed, from_bucket).await;
+            receive::drain(payload).await;
+            return removed;
+        }
         let admitted = match (request.method(), decided) {
-            (&Method::PUT, Some(decided)) => Ok(Some(decided.admitted)),
+            (&Method::PUT, Some(Decided { leave })) => Ok(Some(Admitted::Wanted(leave))),
             (&Method::PUT, None) => {
-                self.decide(&routed, request.headers(), request.peer_addr())
+                self.decide(&routed, request.headers(), request.peer_addr(), false)
                     .await
             }
             _ => Err(Refusal::Method {
                 allow: self.allowed(&routed.route),
             }),
         };
-        match (admitted, routed.route) {
-            (Ok(Some(Admitted::Wanted { len })), Route::Object(key)) => {
-                let taken =
-                    receive::take(&self.gateway, key, len, request.headers(), payload).await;
+        match admitted {
+            Ok(Some(Admitted::Wanted(leave))) => {
+                let taken = receive::take(&self.gateway, *leave, payload).await;
                 let uploaded = taken.map_err(|cause| Refused::plainly(Refusal::Upload(cause)))?;
                 Ok(Reply::own(receive::taken(uploaded)))
             }
-            (Ok(_), _) => {
+            Ok(Some(Admitted::Existing) | None) => {
                 receive::drain(payload).await;
                 Ok(Reply::own(receive::taken(Uploaded::Existing)))
             }
-            (Err(refusal), _) => {
+            Err(refusal) => {
                 receive::drain(payload).await;
                 Err(Refused::plainly(refusal))
             }
@@ -291,23 +324,29 @@ impl Front {
     }
 
     fn allowed(&self, route: &Route) -> &'static str {
+        let puts = self.gateway.takes_uploads();
         match route {
-            Route::Object(_) | Route::CacheInfo if self.gateway.takes_uploads() => OBJECT_METHODS,
-            Route::Object(_)
-            | Route::CacheInfo
-            | Route::Home
-            | Route::Health
-            | Route::Ready
-            | Route::Metrics => READ_METHODS,
+            Route::Object(_) => match (puts, self.takes_removals()) {
+                (true, true) => ALL_METHODS,
+                (true, false) => OBJECT_METHODS,
+                (false, true) => REMOVABLE,
+                (false, false) => READ_METHODS,
+            },
+            Route::CacheInfo if puts => OBJECT_METHODS,
+            Route::CacheInfo | Route::Home | Route::Health | Route::Ready | Route::Metrics => {
+                READ_METHODS
+            }
         }
     }
 
-    /// Decides on a PUT. `None`: it is accepted and ignored.
+    /// Decides on a PUT, whose body `waits` for that or comes at once. `None`: it is accepted and
+    /// ignored.
     async fn decide(
         &self,
         routed: &Routed,
         headers: &HeaderMap,
-        peer: Option<std::net::SocketAddr>,
+        peer: Option<SocketAddr>,
+        waits: bool,
     ) -> Result<Option<Admitted>, Refusal> {
         let writable = matches!(routed.route, Route::Object(_) | Route::CacheInfo);
         if !writable {
@@ -318,39 +357,47 @@ impl Front {
         if !self.gateway.takes_uploads() {
             return Err(Refusal::Upload(UploadError::Disabled));
         }
-        self.authorise(routed, headers, Scope::Write, peer)?;
+        let by = self.authorise(routed, headers, Scope::Write, peer)?;
+        let by = by.unwrap_or_default();
         match &routed.route {
-            Route::Object(key) => receive::decide(&self.gateway, key, headers).await.map(Some),
+            Route::Object(key) => {
+                let admitted = receive::decide(&self.gateway, key, headers, waits, by).await;
+                admitted.map(Some)
+            }
             _ => Ok(None),
         }
     }
 
+    /// The name of the token that allows it; `None`: nobody need ask.
     fn authorise(
         &self,
         routed: &Routed,
         headers: &HeaderMap,
         scope: Scope,
-        peer: Option<std::net::SocketAddr>,
-    ) -> Result<(), Refusal> {
-        let namespace = routed
-            .namespace
-            .as_ref()
-            .map(|namespace| namespace.as_str());
+        peer: Option<SocketAddr>,
+    ) -> Result<Option<Arc<str>>, Refusal> {
+        let namespace = routed.namespace.as_ref();
+        let namespace = namespace.map(|namespace| namespace.as_str());
         let denied = match self.auth.check(headers, scope, namespace) {
-            Ok(_) => return Ok(()),
+            Ok(by) => return Ok(by),
             Err(denied) => denied,
         };
         self.metrics.auth_failures.of((denied.into(),)).inc();
-        if denied == Denied::Unknown && self.auth.note_unknown(peer.map(|peer| peer.ip())) {
-            tracing::warn!(from = ?peer, ?scope, "an unknown token was shown");
+        if denied != Denied::Unknown {
+            return Err(Refusal::Denied { denied, scope });
         }
+        if self.auth.note_unknown(peer.map(|peer| peer.ip())) {
+            tracing::warn!(from = ?peer, ?scope, "an unknown token was shown");
+            return Err(Refusal::Denied { denied, scope });
+        }
+        let denied = Denied::TooMany;
         Err(Refusal::Denied { denied, scope })
     }
 
     fn refuse(
         &self,
         refused: Refused,
-        headers: &HeaderMap,
+        client: Client,
         seen: &mut Observed,
         about_nar: bool,
     ) -> Reply {
@@ -359,7 +406,7 @@ impl Front {
             self.metrics.unknown_answers.of((reason,)).inc();
         }
         seen.refused(&refusal);
-        let response = reply::refusal(&refusal, Client::of(headers), &seen.id, about_nar);
+        let response = reply::refusal(&refusal, client, &seen.id, about_nar);
         Reply {
             response,
             how,

@@ -1,6 +1,5 @@
 //! GET and HEAD: whether one may, and of what; the answers about objects are in `objects.rs`.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -54,7 +53,7 @@ impl Front {
     async fn ready(&self) -> HttpResponse {
         // A bucket that does not answer in time is shown as it was last seen.
         let _ = tokio::time::timeout(PROBE_PATIENCE, self.gateway.feel_pulse(true)).await;
-        let draining = self.draining.load(Ordering::Relaxed);
+        let draining = self.leaving.has_begun();
         self.pages
             .ready(&self.gateway.readiness(), draining, &self.clock)
     }

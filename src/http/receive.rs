@@ -17,11 +17,12 @@ use futures_util::StreamExt;
 
 use crate::gateway::Gateway;
 use crate::gateway::error::UploadError;
-use crate::gateway::upload::{Admitted, UploadFacts, Uploaded};
+use crate::gateway::upload::{Admitted, Leave, UploadHead, Uploaded};
 use crate::nix::key::Key;
 
+use super::client::Client;
 use super::error::Refusal;
-use super::reply::text;
+use super::reply::{TEXT, text};
 
 /// A refused body up to this size is read to its end; a longer one costs the connection.
 const DRAINED: usize = 1 << 20;
@@ -29,38 +30,38 @@ const DRAINED: usize = 1 << 20;
 /// How long a refused client may take to send it.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What the `expect` hook decided, handed on to the handler in the request's extensions.
-#[derive(Debug, Clone)]
+/// What the `expect` hook granted, handed on to the handler in the request's extensions.
+#[derive(Debug)]
 pub struct Decided {
-    pub admitted: Admitted,
+    pub leave: Box<Leave>,
 }
 
-/// Decides on an upload by its head.
+/// Decides on an upload by its head. `waits`: its body is sent only after that.
 pub async fn decide(
     gateway: &Arc<Gateway>,
     key: &Key,
     headers: &HeaderMap,
+    waits: bool,
+    by: Arc<str>,
 ) -> Result<Admitted, Refusal> {
-    let len = text_of(headers, CONTENT_LENGTH).and_then(|value| value.parse().ok());
-    let encoding = text_of(headers, CONTENT_ENCODING);
-    let admitted = gateway.admit(key, len, encoding).await;
-    admitted.map_err(Refusal::Upload)
+    let head = UploadHead {
+        len: text_of(headers, CONTENT_LENGTH).and_then(|value| value.parse().ok()),
+        content_type: text_of(headers, CONTENT_TYPE).map(str::to_owned),
+        content_encoding: text_of(headers, CONTENT_ENCODING).map(str::to_owned),
+        rewinds: Client::of(headers).rewinds(),
+        waits,
+        by,
+    };
+    gateway.admit(key, head).await.map_err(Refusal::Upload)
 }
 
 /// Pumps the body into the gateway and waits until the object is durable and visible.
 pub async fn take(
     gateway: &Arc<Gateway>,
-    key: Key,
-    len: u64,
-    headers: &HeaderMap,
+    leave: Leave,
     mut payload: Payload,
 ) -> Result<Uploaded, UploadError> {
-    let facts = UploadFacts {
-        len,
-        content_type: text_of(headers, CONTENT_TYPE).map(str::to_owned),
-        content_encoding: text_of(headers, CONTENT_ENCODING).map(str::to_owned),
-    };
-    let upload = gateway.upload(key, facts);
+    let upload = gateway.upload(leave);
     loop {
         let next = tokio::select! {
             next = payload.next() => next,
@@ -103,5 +104,5 @@ pub fn taken(uploaded: Uploaded) -> HttpResponse {
         Uploaded::Created => StatusCode::CREATED,
         Uploaded::Existing => StatusCode::OK,
     };
-    text(status, "text/plain; charset=utf-8", "no-store", "")
+    text(status, TEXT, "no-store", "")
 }

@@ -25,7 +25,7 @@ use super::error::{self, Refusal};
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-const TEXT: &str = "text/plain; charset=utf-8";
+pub const TEXT: &str = "text/plain; charset=utf-8";
 const NAR: &str = "application/x-nix-nar";
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 

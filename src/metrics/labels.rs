@@ -288,6 +288,6 @@ pub fn can_be_asked((origin, operation, outcome): (Origin, Operation, OriginOutc
         && match outcome {
             OriginOutcome::Absent | OriginOutcome::NotModified => reads,
             OriginOutcome::Precondition => reads || operation == Operation::Put,
-            _ => operation != Operation::Multipart,
+            _ => true,
         }
 }

@@ -71,9 +71,10 @@ pub enum Fetched {
 /// The bytes of an upload, readable again for each try.
 #[derive(Debug, Clone)]
 pub enum StoreBody {
-    /// The first `len` bytes of a file, read by position, so that its cursor is nobody's.
+    /// `len` bytes of a file from `start`, read by position, so that its cursor is nobody's.
     File {
         file: Arc<File>,
+        start: u64,
         len: u64,
     },
     Bytes(Bytes),

@@ -156,6 +156,7 @@ fn advise(cause: &OriginError, settings: &config::Bucket) -> String {
         OriginError::Broken { .. } => "the connection does not last: check the line and any proxy",
         OriginError::PreconditionFailed { .. }
         | OriginError::OutOfRange { .. }
+        | OriginError::NoUpload { .. }
         | OriginError::BadUpload { .. }
         | OriginError::BreakerOpen { .. }
         | OriginError::Busy { .. } => "check again",

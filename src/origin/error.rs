@@ -65,6 +65,10 @@ pub enum OriginError {
     /// The directory bucket's file system failed.
     #[error("the bucket's directory failed on {key}: {cause}")]
     Disk { key: String, cause: String },
+    /// An upload in parts that the bucket does not know: completed by a try whose answer was lost,
+    /// or aborted by somebody else.
+    #[error("the bucket knows of no such upload of {key}")]
+    NoUpload { key: String },
     /// The file to be uploaded could not be read, or is shorter than announced.
     #[error("the upload of {key} could not be read: {cause}")]
     BadUpload { key: String, cause: String },
@@ -118,6 +122,28 @@ impl OriginError {
             | Self::PreconditionFailed { .. }
             | Self::OutOfRange { .. }
             | Self::NoBucket { .. }
+            | Self::NoUpload { .. }
+            | Self::BadUpload { .. }
+            | Self::BreakerOpen { .. }
+            | Self::Busy { .. } => false,
+        }
+    }
+
+    /// Whether a write that ended so may have been carried out all the same, its answer being lost.
+    pub fn leaves_doubt(&self) -> bool {
+        match self {
+            Self::Timeout { .. }
+            | Self::Connect { .. }
+            | Self::Server { .. }
+            | Self::Garbage { .. }
+            | Self::Broken { .. }
+            | Self::NoUpload { .. }
+            | Self::Disk { .. } => true,
+            Self::Refused { .. }
+            | Self::Throttled { .. }
+            | Self::PreconditionFailed { .. }
+            | Self::OutOfRange { .. }
+            | Self::NoBucket { .. }
             | Self::BadUpload { .. }
             | Self::BreakerOpen { .. }
             | Self::Busy { .. } => false,
@@ -128,7 +154,7 @@ impl OriginError {
     pub(super) fn is_about_the_object(&self) -> bool {
         matches!(
             self,
-            Self::PreconditionFailed { .. } | Self::OutOfRange { .. }
+            Self::PreconditionFailed { .. } | Self::OutOfRange { .. } | Self::NoUpload { .. }
         )
     }
 
@@ -153,7 +179,10 @@ impl OriginError {
             Self::Connect { .. } => UnknownReason::Connect,
             Self::Refused { .. } | Self::NoBucket { .. } => UnknownReason::Refused,
             Self::Throttled { .. } => UnknownReason::Throttled,
-            Self::Server { .. } | Self::Broken { .. } | Self::Disk { .. } => UnknownReason::Server,
+            Self::Server { .. }
+            | Self::Broken { .. }
+            | Self::Disk { .. }
+            | Self::NoUpload { .. } => UnknownReason::Server,
             Self::Garbage { .. } => UnknownReason::Garbage,
             Self::PreconditionFailed { .. } | Self::OutOfRange { .. } => UnknownReason::Corrupt,
             Self::BadUpload { .. } => UnknownReason::Internal,

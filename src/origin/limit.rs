@@ -11,6 +11,10 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+/// How long a write waits in line. Those before it make progress or are given up by their own
+/// deadlines, so the line moves; a Nix client waits 300 s for an answer.
+pub const WRITE_QUEUE: Duration = Duration::from_secs(120);
+
 /// What a request is for, which decides whose share it uses and how soon it must be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
@@ -44,23 +48,43 @@ impl Slot {
 pub struct Limit {
     small: Arc<Semaphore>,
     large: Arc<Semaphore>,
+    /// Half of `large`: pushing never takes all that fills could use.
+    sending: Arc<Semaphore>,
+}
+
+/// Leave to send one large body, tries and the pauses between them included.
+#[derive(Debug)]
+pub struct Turn {
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Limit {
     pub fn new(max_requests: NonZeroUsize) -> Self {
         let max = max_requests.get();
         let small = (max / 4).max(1);
+        let sending = Arc::new(Semaphore::new(((max - small) / 2).max(1)));
         if max == small {
             let only = Arc::new(Semaphore::new(max));
             return Self {
                 small: only.clone(),
                 large: only,
+                sending,
             };
         }
         Self {
             small: Arc::new(Semaphore::new(small)),
             large: Arc::new(Semaphore::new(max - small)),
+            sending,
         }
+    }
+
+    /// Waits in line to send a large body; `None` when the turn did not come within `patience`.
+    pub async fn turn_to_send(&self, patience: Duration) -> Option<Turn> {
+        let permit = tokio::time::timeout(patience, self.sending.clone().acquire_owned())
+            .await
+            .ok()?
+            .expect("the semaphores are never closed");
+        Some(Turn { _permit: permit })
     }
 
     /// A slot, waited for in line; `None` when none came free within `patience`.
@@ -110,6 +134,16 @@ mod tests {
         let fills = take_all(&limit, Class::Nar).await;
         assert_eq!(fills.len(), 48);
         assert_eq!(take_all(&limit, Class::Document).await.len(), 16);
+    }
+
+    #[tokio::test]
+    async fn pushing_leaves_fills_half_of_their_share() {
+        let limit = limit(64);
+        let mut turns = Vec::new();
+        while let Some(turn) = limit.turn_to_send(SOON).await {
+            turns.push(turn);
+        }
+        assert_eq!(turns.len(), 24);
     }
 
     #[tokio::test]

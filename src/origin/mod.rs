@@ -12,6 +12,7 @@ mod bucket;
 mod diagnose;
 mod error;
 mod limit;
+mod parts;
 mod retry;
 mod stream;
 
@@ -20,9 +21,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub use self::ask::{Ask, Fetched, Health, StoreBody, StoreFacts, Stored, Tries};
+pub use self::bucket::{Part, PartTag};
 pub use self::diagnose::diagnose;
 pub use self::error::{OpenError, OriginError, Wait};
 pub use self::limit::Class;
+pub use self::parts::PartsUpload;
+pub use self::retry::Hold;
 pub use self::stream::ObjectStream;
 
 use self::breaker::{Breaker, Turn};
@@ -80,11 +84,11 @@ struct Request<'a> {
     key: &'a str,
     operation: Operation,
     class: Class,
-    patience: Patience,
+    patience: Patience<'a>,
     /// How long to wait for a slot.
     queue: Duration,
-    /// Whether its retries are taken from the budget. Those of an upload whose body is in are
-    /// not: giving up would cost the client all it has sent.
+    /// Whether its retries are taken from the budget. Those of a write are not: giving up would
+    /// cost the client all it has sent.
     budgeted: bool,
 }
 
@@ -149,7 +153,7 @@ impl Origin {
         lookup(answer)
     }
 
-    /// Writes a whole object, again and again for `hold` if need be. `Ok` means durable.
+    /// Writes a whole object, again and again within `hold` if need be. `Ok` means durable.
     ///
     /// After an error the object may be there or not: an answer can be lost on its way.
     pub async fn store(
@@ -157,17 +161,11 @@ impl Origin {
         key: &ObjectKey,
         body: &StoreBody,
         about: &StoreFacts,
-        hold: Duration,
+        hold: &Hold,
     ) -> Result<Stored, OriginError> {
         let key = key.as_str();
-        let request = Request {
-            key,
-            operation: Operation::Put,
-            class: upload_class(body),
-            patience: Patience::Hold(hold),
-            queue: hold,
-            budgeted: false,
-        };
+        let _turn = self.turn_to_send(key, body).await?;
+        let request = self.write(key, Operation::Put, upload_class(body), hold);
         let outcome = |stored: &Stored| match stored.existed {
             true => OriginOutcome::Precondition,
             false => OriginOutcome::Found,
@@ -178,12 +176,7 @@ impl Origin {
             })
             .await?;
         if !stored.existed {
-            let sent = self
-                .0
-                .metrics
-                .origin_bytes
-                .of((Label::Bucket, Direction::Out));
-            sent.inc_by(body.len());
+            self.count_sent(body);
         }
         Ok(stored)
     }
@@ -244,6 +237,44 @@ impl Origin {
         }
     }
 
+    fn write<'a>(
+        &self,
+        key: &'a str,
+        operation: Operation,
+        class: Class,
+        hold: &'a Hold,
+    ) -> Request<'a> {
+        Request {
+            key,
+            operation,
+            class,
+            patience: Patience::Write(hold),
+            queue: limit::WRITE_QUEUE,
+            budgeted: false,
+        }
+    }
+
+    /// Leave to send a large body, of which only some are sent at once.
+    async fn turn_to_send(
+        &self,
+        key: &str,
+        body: &StoreBody,
+    ) -> Result<Option<limit::Turn>, OriginError> {
+        if upload_class(body) == Class::Document {
+            return Ok(None);
+        }
+        let turn = self.0.limit.turn_to_send(limit::WRITE_QUEUE).await;
+        turn.map(Some).ok_or_else(|| OriginError::Busy {
+            key: key.to_owned(),
+            after: limit::WRITE_QUEUE,
+        })
+    }
+
+    fn count_sent(&self, body: &StoreBody) {
+        let labels = (Label::Bucket, Direction::Out);
+        self.0.metrics.origin_bytes.of(labels).inc_by(body.len());
+    }
+
     async fn get(&self, key: &str, ask: &Ask, slot: Slot) -> Result<Option<Fetched>, OriginError> {
         let inner = &self.0;
         let got = inner.bucket.get(key, ask, &slot).await?;
@@ -277,13 +308,14 @@ impl Origin {
             inner.budget.request(inner.clock.now());
         }
         loop {
-            if let Err(failing) = inner.breaker.admit(inner.clock.now()) {
-                return Err(OriginError::BreakerOpen {
+            let tried = match inner.breaker.admit(inner.clock.now()) {
+                Ok(()) => self.once(request, &outcome, &attempt).await,
+                Err(failing) => Err(OriginError::BreakerOpen {
                     key: request.key.to_owned(),
                     failing,
-                });
-            }
-            let cause = match self.once(request, &outcome, &attempt).await {
+                }),
+            };
+            let cause = match tried {
                 Ok(answer) => return Ok(answer),
                 Err(cause) => cause,
             };

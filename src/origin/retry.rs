@@ -6,7 +6,7 @@
 //! decision is a function of its arguments, so that tests need neither sockets nor sleeps.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -22,23 +22,64 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const THROTTLED_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long one request may go on trying.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Patience {
+#[derive(Debug, Clone, Copy)]
+pub enum Patience<'a> {
     /// A single try.
     One,
     /// No new try starts after this; one under way may end.
     Hold(Duration),
+    /// A write, whose hold may begin later than its tries, and which outlasts an open breaker:
+    /// giving up would cost the client all it has sent.
+    Write(&'a Hold),
+}
+
+/// How long a write is tried again: for a while that begins when its body is in, since parts of it
+/// are sent before. Until then there is no end. Clones are the same hold.
+#[derive(Debug, Clone)]
+pub struct Hold {
+    span: Duration,
+    /// `None` within: given up.
+    since: Arc<OnceLock<Option<Instant>>>,
+}
+
+impl Hold {
+    /// One that waits for [`Hold::begin`].
+    pub fn of(span: Duration) -> Self {
+        Self {
+            span,
+            since: Arc::default(),
+        }
+    }
+
+    /// The body is in. Only the first word counts, this or [`Hold::give_up`].
+    pub fn begin(&self, now: Instant) {
+        self.since.get_or_init(|| Some(now));
+    }
+
+    /// The body will never be in: nothing is tried again.
+    pub fn give_up(&self) {
+        self.since.get_or_init(|| None);
+    }
+
+    fn allows(&self, next_try: Instant) -> bool {
+        match self.since.get() {
+            None => true,
+            Some(None) => false,
+            Some(Some(since)) => next_try < *since + self.span,
+        }
+    }
 }
 
 /// The tries of one request.
 #[derive(Debug)]
-pub struct Tries {
-    until: Option<Instant>,
+pub struct Tries<'a> {
+    began: Instant,
+    patience: Patience<'a>,
     pauses: ExponentialBackoff,
 }
 
-impl Tries {
-    pub fn begin(now: Instant, patience: Patience) -> Self {
+impl<'a> Tries<'a> {
+    pub fn begin(now: Instant, patience: Patience<'a>) -> Self {
         let pauses = ExponentialBuilder::default()
             .with_min_delay(FIRST_PAUSE)
             .with_max_delay(LONGEST_PAUSE)
@@ -46,29 +87,33 @@ impl Tries {
             .without_max_times()
             .with_jitter()
             .build();
-        let until = match patience {
-            Patience::One => None,
-            Patience::Hold(hold) => Some(now + hold),
-        };
-        Self { until, pauses }
+        Self {
+            began: now,
+            patience,
+            pauses,
+        }
     }
 
     /// How long to wait before the next try, after `cause` at `now`; `None`: give up, and at once
     /// rather than after a pause that would lead nowhere.
     pub fn pause_after(&mut self, cause: &OriginError, now: Instant) -> Option<Duration> {
-        let until = self.until?;
-        if !cause.is_transient() {
-            return None;
-        }
+        let outlasts_breaker = matches!(self.patience, Patience::Write(_));
         let own = self.pauses.next()?;
         let pause = match cause {
             OriginError::Throttled { retry_after, .. } => {
                 // The jitter stays on top, or all who were throttled together come back together.
                 own + retry_after.unwrap_or_default().max(THROTTLED_PAUSE)
             }
-            _ => own,
+            OriginError::BreakerOpen { .. } if outlasts_breaker => LONGEST_PAUSE,
+            cause if cause.is_transient() => own,
+            _ => return None,
         };
-        (now + pause < until).then_some(pause)
+        let allowed = match self.patience {
+            Patience::One => false,
+            Patience::Hold(hold) => now + pause < self.began + hold,
+            Patience::Write(hold) => hold.allows(now + pause),
+        };
+        allowed.then_some(pause)
     }
 }
 
@@ -204,6 +249,44 @@ mod tests {
         let mut tries = Tries::begin(now, Patience::Hold(Duration::from_secs(5)));
         let asked = throttled(Some(Duration::from_secs(60)));
         assert_eq!(tries.pause_after(&asked, now), None);
+    }
+
+    #[test]
+    fn a_write_is_tried_without_end_until_its_body_is_in() {
+        let (start, hold) = (Instant::now(), Hold::of(Duration::from_secs(20)));
+        let mut tries = Tries::begin(start, Patience::Write(&hold));
+        let an_hour_later = start + Duration::from_secs(3600);
+        assert!(tries.pause_after(&server_error(), an_hour_later).is_some());
+        hold.begin(an_hour_later);
+        hold.begin(an_hour_later + Duration::from_secs(60));
+        let within = an_hour_later + Duration::from_secs(10);
+        assert!(tries.pause_after(&server_error(), within).is_some());
+        let after = an_hour_later + Duration::from_secs(20);
+        assert_eq!(tries.pause_after(&server_error(), after), None);
+    }
+
+    #[test]
+    fn a_write_whose_body_will_never_be_in_is_not_tried_again() {
+        let (now, hold) = (Instant::now(), Hold::of(Duration::from_secs(20)));
+        let mut tries = Tries::begin(now, Patience::Write(&hold));
+        hold.give_up();
+        hold.begin(now);
+        assert_eq!(tries.pause_after(&server_error(), now), None);
+    }
+
+    #[test]
+    fn an_open_breaker_ends_a_read_and_only_slows_a_write() {
+        let now = Instant::now();
+        let open = OriginError::BreakerOpen {
+            key: "nar/x.nar".into(),
+            failing: Duration::from_secs(40),
+        };
+        let long = Duration::from_secs(60);
+        let mut read = Tries::begin(now, Patience::Hold(long));
+        assert_eq!(read.pause_after(&open, now), None);
+        let hold = Hold::of(long);
+        let mut write = Tries::begin(now, Patience::Write(&hold));
+        assert_eq!(write.pause_after(&open, now), Some(LONGEST_PAUSE));
     }
 
     #[test]

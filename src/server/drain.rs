@@ -7,18 +7,30 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal as listen_for};
 
+use crate::gateway::upload::SWEEP_EVERY;
 use crate::gateway::{Gateway, PULSE_EVERY};
 use crate::http::Front;
 
-/// Waits for SIGTERM or SIGINT.
-pub async fn signal() -> io::Result<()> {
+/// How long after the start old uploads are looked for, when the first rush is over.
+const FIRST_SWEEP: Duration = Duration::from_secs(60);
+
+/// Waits for SIGTERM or SIGINT; at each SIGHUP before that, calls `reload`, which may block for a
+/// moment.
+pub async fn signal(reload: impl Fn()) -> io::Result<()> {
     let mut term = listen_for(SignalKind::terminate())?;
     let mut int = listen_for(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = term.recv() => tracing::info!("SIGTERM: draining"),
-        _ = int.recv() => tracing::info!("SIGINT: draining"),
+    let mut hup = listen_for(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = term.recv() => tracing::info!("SIGTERM: draining"),
+            _ = int.recv() => tracing::info!("SIGINT: draining"),
+            _ = hup.recv() => {
+                reload();
+                continue;
+            }
+        }
+        return Ok(());
     }
-    Ok(())
 }
 
 /// Tells systemd, if it started us, that requests are accepted.
@@ -70,6 +82,30 @@ pub fn tidy_and_feel(engine: &Runtime, gateway: &Arc<Gateway>) {
                 return;
             };
             gateway.feel_pulse(false).await;
+        }
+    });
+}
+
+/// Uploads that earlier processes began and did not end are aborted now, others when they are old.
+/// To be called before requests are taken.
+pub fn sweep_uploads(engine: &Runtime, gateway: &Arc<Gateway>) {
+    if !gateway.takes_uploads() {
+        return;
+    }
+    let left = gateway.uploads_left();
+    let swept = Arc::downgrade(gateway);
+    engine.spawn(async move {
+        if let Some(gateway) = swept.upgrade() {
+            gateway.abort_left(left).await;
+        }
+        let first = tokio::time::Instant::now() + FIRST_SWEEP;
+        let mut sweep = tokio::time::interval_at(first, SWEEP_EVERY);
+        loop {
+            sweep.tick().await;
+            let Some(gateway) = swept.upgrade() else {
+                return;
+            };
+            gateway.sweep_uploads().await;
         }
     });
 }

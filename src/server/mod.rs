@@ -23,14 +23,15 @@ use actix_service::{
 use actix_web::body::MessageBody;
 use actix_web::dev::AppConfig;
 use actix_web::{App, HttpRequest, HttpResponse, web};
+use secrecy::ExposeSecret;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Signing};
 use crate::http::{Face, Front};
 use crate::metrics::Metrics;
-use crate::nix::signature::{PublicKey, TrustedKeys};
+use crate::nix::signature::{InvalidKey, PublicKey, SecretKey, TrustedKeys};
 use crate::origin::{self, Origin};
 use crate::tier::disk::{self, DiskTier};
 
@@ -75,6 +76,8 @@ pub enum StartError {
     Bucket(#[from] origin::OpenError),
     #[error("signing.trusted_public_keys: {key}: {why}")]
     PublicKey { key: String, why: String },
+    #[error("signing.secret_key_file: {0}")]
+    SecretKey(InvalidKey),
     #[error("{what}: {cause}")]
     System {
         what: &'static str,
@@ -96,13 +99,24 @@ pub struct Running {
 }
 
 /// Serves until SIGTERM or SIGINT and then drains. Blocks.
-pub fn run(config: Config, on_start: impl FnOnce(&Running)) -> Result<(), StartError> {
+///
+/// At SIGHUP the tokens are taken anew from what `reload` gives, while every connection goes on;
+/// `None`: it has said why not, and the old ones stay.
+pub fn run(
+    config: Config,
+    reload: impl Fn() -> Option<Config>,
+    on_start: impl FnOnce(&Running),
+) -> Result<(), StartError> {
     let running = start(config)?;
     on_start(&running);
     drain::announce_ready();
     running
         .engine()
-        .block_on(drain::signal())
+        .block_on(drain::signal(|| {
+            if let Some(config) = reload() {
+                running.replace_tokens(&config.auth.tokens);
+            }
+        }))
         .map_err(|cause| StartError::System {
             what: "cannot wait for signals",
             cause,
@@ -115,7 +129,7 @@ pub fn run(config: Config, on_start: impl FnOnce(&Running)) -> Result<(), StartE
 /// Starts everything and returns once the sockets accept.
 pub fn start(config: Config) -> Result<Running, StartError> {
     let system = |what| move |cause| StartError::System { what, cause };
-    let trusted = trusted_keys(&config.signing)?;
+    let signing = signing(&config.signing)?;
     let engine = Builder::new_multi_thread()
         .thread_name("engine")
         .enable_all()
@@ -131,7 +145,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     disk.wait_for_index(INDEX_PATIENCE);
     let gateway = Gateway::new(
         &config,
-        trusted,
+        signing,
         engine.handle().clone(),
         clock.clone(),
         Arc::clone(&metrics),
@@ -139,6 +153,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         origin,
     );
     drain::tidy_and_feel(&engine, &gateway);
+    drain::sweep_uploads(&engine, &gateway);
     let front = Arc::new(Front::new(
         &config,
         Arc::clone(&gateway),
@@ -188,6 +203,13 @@ impl Running {
     /// Answers what is under way, for at most `server.drain`, and ends. Blocks.
     pub fn stop(mut self) {
         self.shut_down();
+    }
+
+    /// From now on these tokens count and no others. No connection is dropped for it.
+    pub fn replace_tokens(&self, tokens: &[config::Token]) {
+        self.front.replace_tokens(tokens);
+        let names: Vec<&str> = tokens.iter().map(|token| token.name.as_str()).collect();
+        tracing::info!(?names, "tokens replaced");
     }
 
     fn engine(&self) -> &Runtime {
@@ -260,7 +282,7 @@ fn speak_http(
     Error = actix_http::error::DispatchError,
     InitError = (),
 > {
-    let expecting = Arc::clone(&front);
+    let (expecting, parting) = (Arc::clone(&front), Arc::clone(&front));
     let app = App::new()
         .app_data(web::Data::from(front))
         .default_service(match face {
@@ -272,8 +294,11 @@ fn speak_http(
         .map_err(|error: actix_web::Error| error.error_response());
     HttpService::build()
         .graceful_shutdown_signal(move || {
-            let leaving = leaving.clone();
-            async move { leaving.notified().await }
+            let (leaving, front) = (leaving.clone(), Arc::clone(&parting));
+            async move {
+                leaving.notified().await;
+                front.until_quiet().await;
+            }
         })
         .keep_alive(keep_alive)
         .client_request_timeout(HEAD_PATIENCE)
@@ -311,8 +336,8 @@ fn lasting(response: HttpResponse, answering: Option<Answering>) -> HttpResponse
     response.map_body(|_, body| Lasting::new(body, answering).boxed())
 }
 
-/// The keys that uploads must be signed by; `None`: none need be.
-fn trusted_keys(signing: &config::Signing) -> Result<Option<TrustedKeys>, StartError> {
+/// The keys that uploads must be signed by, and the one that signs them here.
+fn signing(settings: &config::Signing) -> Result<Signing, StartError> {
     let parse = |key: &String| {
         key.parse::<PublicKey>()
             .map_err(|why| StartError::PublicKey {
@@ -320,12 +345,17 @@ fn trusted_keys(signing: &config::Signing) -> Result<Option<TrustedKeys>, StartE
                 why: why.to_string(),
             })
     };
-    let keys: TrustedKeys = signing
+    let keys: TrustedKeys = settings
         .trusted_public_keys
         .iter()
         .map(parse)
         .collect::<Result<_, _>>()?;
-    Ok(signing.require_signature.then_some(keys))
+    let own = settings.secret_key.as_ref();
+    let own = own.map(|key| key.expose_secret().parse::<SecretKey>());
+    Ok(Signing {
+        trusted: settings.require_signature.then_some(keys),
+        own: own.transpose().map_err(StartError::SecretKey)?,
+    })
 }
 
 fn started(sockets: &[Socket], metrics: Option<&Socket>) -> Started {
@@ -349,9 +379,6 @@ fn memory_bound(config: &Config) -> bytesize::ByteSize {
     let caches = config.memory.documents + config.memory.negative + config.disk.index_cache;
     // 72 KiB: a stalled reader's buffers; 1 MiB: chunks between the network and a file.
     bytesize::ByteSize(
-        caches
-            + connections * (72 << 10)
-            + requests * (1 << 20)
-            + crate::gateway::upload::DOCUMENT_ROOM as u64,
+        caches + connections * (72 << 10) + requests * (1 << 20) + crate::gateway::upload::MEMORY,
     )
 }

@@ -7,18 +7,25 @@
 mod bed;
 
 mod auth;
+mod broken_retry;
+mod concurrent;
 mod conditional;
 mod disk;
 mod document;
 mod fill;
 mod key;
+mod leaving;
+mod multipart;
 mod nar;
 mod narinfo;
 mod negative;
+mod operator;
 mod outage;
 mod pages;
 mod range;
 mod refused;
+mod removal;
 mod restart;
+mod signing;
 mod upload;
 mod wire;

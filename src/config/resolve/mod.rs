@@ -9,6 +9,7 @@ mod bucket;
 
 use std::io;
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -22,6 +23,9 @@ use super::{
     Auth, Bucket, BucketKind, Cache, Config, Disk, Listen, Log, Memory, Metrics, Namespaces,
     Server, Signing, Uploads, file, secret,
 };
+
+/// In bytes, the lengths that a part may have (S3 API, "Amazon S3 multipart upload limits").
+const PART_SIZES: RangeInclusive<u64> = 5 << 20..=5 << 30;
 
 /// # Errors
 /// All combinations that cannot be, and all secrets' files that cannot be read.
@@ -151,6 +155,13 @@ impl Judge<'_> {
                 "is true and no token may write; set NARWHARF_AUTH__UPLOAD_TOKEN or add an [[auth.token]]",
             );
         }
+        let part_size = uploads.part_size.0;
+        if !PART_SIZES.contains(&part_size) {
+            self.refuse(
+                "uploads.part_size",
+                "is not what S3 takes; allowed is from 5MiB to 5GiB",
+            );
+        }
         Uploads {
             enabled: wanted.unwrap_or(can_write),
             max_size: uploads.max_size.map(|size| size.0),
@@ -158,6 +169,8 @@ impl Judge<'_> {
             require_nar: uploads.require_nar.0,
             body_idle_timeout: uploads.body_idle_timeout.0,
             hold: uploads.hold.0,
+            part_size,
+            merge_signatures: uploads.merge_signatures.0,
         }
     }
 
@@ -173,9 +186,11 @@ impl Judge<'_> {
                 "is true and there is no key to check with; set signing.trusted_public_keys",
             );
         }
+        let secret_key = self.secret("signing.secret_key", None, signing.secret_key_file);
         Signing {
             trusted_public_keys,
             require_signature,
+            secret_key,
         }
     }
 

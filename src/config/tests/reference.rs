@@ -41,11 +41,14 @@ fn with_nothing_set_the_contracts_defaults_hold() {
     assert!(config.uploads.verify && config.uploads.require_nar);
     assert_eq!(config.uploads.body_idle_timeout, seconds(30));
     assert_eq!(config.uploads.hold, seconds(20));
+    assert_eq!(config.uploads.part_size, 16 * MIB);
+    assert!(!config.uploads.merge_signatures);
     assert!(config.auth.public_reads);
     assert!(config.auth.tokens.is_empty());
     assert_eq!(config.auth.max_failures, 60);
     assert!(config.signing.trusted_public_keys.is_empty());
     assert!(!config.signing.require_signature);
+    assert!(config.signing.secret_key.is_none());
     assert!(config.metrics.enabled);
     assert_eq!(config.metrics.listen, None);
     assert!(config.metrics.token.is_none());

@@ -133,6 +133,15 @@ impl Narinfo {
     }
 }
 
+/// The same narinfo with more signatures, after all that was there.
+pub fn with_signatures(bytes: &[u8], added: &[Signature]) -> Bytes {
+    let mut signed = BytesMut::from(bytes);
+    for signature in added {
+        signed.extend_from_slice(format!("Sig: {signature}\n").as_bytes());
+    }
+    signed.freeze()
+}
+
 /// A `Sig` line that is no signature.
 struct MalformedSignature {
     line: usize,

@@ -7,6 +7,7 @@
 //! objects and a link at the last step is not followed. All of it runs on the blocking pool, and
 //! a read that hangs keeps its slot, so that a hung disk cannot use up the pool.
 
+mod assembly;
 mod facts;
 mod write;
 
@@ -21,6 +22,7 @@ use bytes::Bytes;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+pub use self::assembly::Assembly;
 use self::facts::Facts;
 use super::super::ask::{Ask, StoreBody, StoreFacts, Stored};
 use super::super::error::{OpenError, OriginError, Wait};
@@ -45,7 +47,7 @@ pub struct Directory {
 }
 
 /// What lies where.
-struct Layout {
+pub struct Layout {
     root: PathBuf,
     temporaries: PathBuf,
     /// A directory that is there as long as the bucket is.
@@ -152,6 +154,74 @@ impl Directory {
         while_it_moves(self.deadlines, key, &progress, work)
             .await?
             .unwrap_or_else(|lost| Err(broke(key, lost)))
+    }
+
+    /// Begins an upload in parts.
+    pub async fn create_upload(
+        &self,
+        key: &str,
+        about: &StoreFacts,
+        slot: &Slot,
+    ) -> Result<Assembly, OriginError> {
+        let (place, about) = (key.to_owned(), about.clone());
+        self.blocking(key, Class::Nar, slot, move |layout| {
+            Assembly::begin(layout, &place, &about)
+        })
+        .await
+    }
+
+    /// Writes the part that begins at `start`.
+    pub async fn put_part(
+        &self,
+        key: &str,
+        assembly: &Arc<Assembly>,
+        start: u64,
+        body: &StoreBody,
+        slot: &Slot,
+    ) -> Result<(), OriginError> {
+        let progress = Progress::of(body.len());
+        let (assembly, slot) = (Arc::clone(assembly), slot.clone());
+        let (body, moved) = (body.clone(), progress.clone());
+        let work = tokio::task::spawn_blocking(move || {
+            let _held = slot;
+            assembly.write(start, &body, &moved)
+        });
+        while_it_moves(self.deadlines, key, &progress, work)
+            .await?
+            .unwrap_or_else(|lost| Err(broke(key, lost)))
+    }
+
+    /// Makes the object of its parts.
+    pub async fn complete_upload(
+        &self,
+        key: &str,
+        assembly: &Arc<Assembly>,
+        slot: &Slot,
+    ) -> Result<Stored, OriginError> {
+        let (assembly, layout, slot) = (Arc::clone(assembly), self.layout.clone(), slot.clone());
+        let work = tokio::task::spawn_blocking(move || {
+            let _held = slot;
+            assembly.complete(&layout)
+        });
+        let after = self.deadlines.acknowledgement();
+        within(after, Wait::Acknowledgement, key, work)
+            .await?
+            .unwrap_or_else(|lost| Err(broke(key, lost)))
+    }
+
+    /// Gives an upload in parts up.
+    pub async fn abort_upload(
+        &self,
+        key: &str,
+        assembly: &Arc<Assembly>,
+        slot: &Slot,
+    ) -> Result<(), OriginError> {
+        let assembly = Arc::clone(assembly);
+        self.blocking(key, Class::Document, slot, move |_| {
+            assembly.abort();
+            Ok(())
+        })
+        .await
     }
 
     pub async fn delete(&self, key: &str, slot: &Slot) -> Result<(), OriginError> {

@@ -8,6 +8,9 @@ pub mod directory;
 pub mod s3;
 pub mod wait;
 
+use std::sync::Arc;
+use std::time::SystemTime;
+
 use bytes::Bytes;
 
 use super::ask::{Ask, StoreBody, StoreFacts, Stored};
@@ -59,6 +62,48 @@ impl Body {
             Self::File(reader) => reader.next(left).await,
         }
     }
+}
+
+/// An upload in parts that is under way.
+#[derive(Debug, Clone)]
+pub enum UploadId {
+    S3(String),
+    Directory(Arc<directory::Assembly>),
+}
+
+/// The acknowledgement of one part, needed to complete its upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PartTag {
+    S3(String),
+    /// A directory has the part at its place and needs no tag.
+    Written,
+}
+
+impl PartTag {
+    fn as_s3(&self) -> Option<&str> {
+        match self {
+            Self::S3(tag) => Some(tag),
+            Self::Written => None,
+        }
+    }
+}
+
+/// One part of an object.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// Counted from 0.
+    pub index: u32,
+    /// Its first byte's place in the object.
+    pub start: u64,
+    pub body: StoreBody,
+}
+
+/// An upload in parts that somebody began and did not end.
+#[derive(Debug, Clone)]
+pub struct Leftover {
+    pub key: String,
+    pub id: UploadId,
+    pub begun: SystemTime,
 }
 
 impl Bucket {
@@ -119,6 +164,90 @@ impl Bucket {
         }
     }
 
+    /// Begins an upload in parts.
+    pub async fn create_upload(
+        &self,
+        key: &str,
+        about: &StoreFacts,
+        slot: &Slot,
+    ) -> Result<UploadId, OriginError> {
+        match self {
+            Self::S3(bucket) => bucket.create_upload(key, about).await,
+            Self::Directory(bucket) => {
+                let assembly = bucket.create_upload(key, about, slot).await?;
+                Ok(UploadId::Directory(Arc::new(assembly)))
+            }
+        }
+    }
+
+    /// Sends one part, which may be sent again.
+    pub async fn put_part(
+        &self,
+        key: &str,
+        id: &UploadId,
+        part: &Part,
+        slot: &Slot,
+    ) -> Result<PartTag, OriginError> {
+        match (self, id) {
+            (Self::S3(bucket), UploadId::S3(id)) => {
+                let number = i32::try_from(part.index).unwrap_or(i32::MAX - 1) + 1;
+                bucket.put_part(key, id, number, &part.body).await
+            }
+            (Self::Directory(bucket), UploadId::Directory(assembly)) => {
+                bucket
+                    .put_part(key, assembly, part.start, &part.body, slot)
+                    .await?;
+                Ok(PartTag::Written)
+            }
+            _ => Err(another_buckets(key)),
+        }
+    }
+
+    /// Makes the object of its parts, whose tags come in their order. `create_only` holds for a
+    /// directory; S3's condition on this operation is not to be relied on.
+    pub async fn complete_upload(
+        &self,
+        key: &str,
+        id: &UploadId,
+        tags: &[PartTag],
+        slot: &Slot,
+    ) -> Result<Stored, OriginError> {
+        match (self, id) {
+            (Self::S3(bucket), UploadId::S3(id)) => Ok(Stored {
+                etag: bucket.complete_upload(key, id, tags).await?,
+                existed: false,
+            }),
+            (Self::Directory(bucket), UploadId::Directory(assembly)) => {
+                bucket.complete_upload(key, assembly, slot).await
+            }
+            _ => Err(another_buckets(key)),
+        }
+    }
+
+    /// Gives an upload in parts up; one that is not known is given up already.
+    pub async fn abort_upload(
+        &self,
+        key: &str,
+        id: &UploadId,
+        slot: &Slot,
+    ) -> Result<(), OriginError> {
+        match (self, id) {
+            (Self::S3(bucket), UploadId::S3(id)) => bucket.abort_upload(key, id).await,
+            (Self::Directory(bucket), UploadId::Directory(assembly)) => {
+                bucket.abort_upload(key, assembly, slot).await
+            }
+            _ => Err(another_buckets(key)),
+        }
+    }
+
+    /// Uploads in parts that were begun and not ended. A directory sweeps its own at its start.
+    pub async fn open_uploads(&self) -> Result<Vec<Leftover>, OriginError> {
+        match self {
+            Self::S3(bucket) => bucket.open_uploads().await,
+            Self::Directory(_) => Ok(Vec::new()),
+        }
+    }
+
     /// An object that is not there is removed already.
     pub async fn delete(&self, key: &str, slot: &Slot) -> Result<(), OriginError> {
         match self {
@@ -136,6 +265,14 @@ impl Bucket {
             (_, Operation::Put | Operation::List | Operation::Multipart) => PriceClass::A,
         };
         metrics.bucket_operations.of((class,)).inc();
+    }
+}
+
+/// An upload's id never leaves the origin that gave it, so this is never met; were it, the upload
+/// would be unknown here.
+fn another_buckets(key: &str) -> OriginError {
+    OriginError::NoUpload {
+        key: key.to_owned(),
     }
 }
 

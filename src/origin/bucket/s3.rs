@@ -8,6 +8,7 @@
 //! and a narinfo must not queue behind a NAR in it.
 
 mod answer;
+mod multipart;
 mod upload;
 
 use std::sync::Mutex;
@@ -152,13 +153,6 @@ impl S3 {
         about: &StoreFacts,
     ) -> Result<Stored, OriginError> {
         let progress = Progress::of(body.len());
-        let stream = match body {
-            StoreBody::Bytes(bytes) => {
-                progress.add(body.len());
-                ByteStream::from(bytes.clone())
-            }
-            StoreBody::File { file, len } => upload::body(file.clone(), *len, progress.clone()),
-        };
         let request = self
             .client(upload_class(body))
             .put_object()
@@ -168,7 +162,7 @@ impl S3 {
             .set_content_type(about.content_type.clone())
             .set_content_encoding(about.content_encoding.clone())
             .set_if_none_match(about.create_only.then(|| "*".to_owned()))
-            .body(stream);
+            .body(upload::body(body, &progress));
         match while_it_moves(self.deadlines, key, &progress, request.send()).await? {
             Ok(output) => {
                 self.bucket_is_there();

@@ -5,6 +5,7 @@ mod r2sim;
 
 mod check;
 mod failures;
+mod parts;
 mod policies;
 mod reads;
 mod wire;

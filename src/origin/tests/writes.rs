@@ -5,7 +5,12 @@ use std::io::Write;
 use super::r2sim::{Fault, Operation, Rule};
 use super::*;
 
-const HOLD: Duration = PATIENT;
+/// A hold that has begun, for bodies that are in.
+fn held(span: Duration) -> Hold {
+    let hold = Hold::of(span);
+    hold.begin(Instant::now());
+    hold
+}
 
 fn file(bytes: &[u8]) -> Arc<std::fs::File> {
     let mut file = tempfile::tempfile().unwrap();
@@ -19,6 +24,7 @@ async fn a_file_arrives_as_it_is_with_what_is_known_of_it() {
     let nar = patterned(3_000_000);
     let body = StoreBody::File {
         file: file(&nar),
+        start: 0,
         len: 3_000_000,
     };
     let about = StoreFacts {
@@ -27,7 +33,7 @@ async fn a_file_arrives_as_it_is_with_what_is_known_of_it() {
     };
     let stored = bed
         .origin
-        .store(&key(NAR), &body, &about, HOLD)
+        .store(&key(NAR), &body, &about, &held(PATIENT))
         .await
         .unwrap();
     assert!(!stored.existed);
@@ -54,7 +60,7 @@ async fn a_document_and_its_encoding_come_back() {
     };
     for text in ["one", "another"] {
         bed.origin
-            .store(&key(NARINFO), &bytes(text), &about, HOLD)
+            .store(&key(NARINFO), &bytes(text), &about, &held(PATIENT))
             .await
             .unwrap();
         let stream = stream(bed.origin.fetch(&key(NARINFO), &Ask::document()).await);
@@ -76,6 +82,7 @@ async fn a_hiccup_costs_the_client_nothing() {
         let nar = patterned(400_000);
         let body = StoreBody::File {
             file: file(&nar),
+            start: 0,
             len: 400_000,
         };
         let _hiccup = bed
@@ -83,7 +90,7 @@ async fn a_hiccup_costs_the_client_nothing() {
             .fault(Rule::on(Operation::PutObject).times(1).plays(fault));
         let stored = bed
             .origin
-            .store(&key(NAR), &body, &StoreFacts::default(), HOLD)
+            .store(&key(NAR), &body, &StoreFacts::default(), &held(PATIENT))
             .await;
         assert!(stored.is_ok(), "{stored:?}");
         assert_eq!(bed.sim.object(NAR).unwrap(), nar);
@@ -99,12 +106,12 @@ async fn create_only_leaves_what_is_there() {
     };
     let first = bed
         .origin
-        .store(&key(NAR), &bytes("first"), &about, HOLD)
+        .store(&key(NAR), &bytes("first"), &about, &held(PATIENT))
         .await;
     assert!(!first.unwrap().existed);
     let second = bed
         .origin
-        .store(&key(NAR), &bytes("second"), &about, HOLD)
+        .store(&key(NAR), &bytes("second"), &about, &held(PATIENT))
         .await;
     assert!(second.unwrap().existed);
     assert_eq!(bed.sim.object(NAR).unwrap(), b"first");
@@ -124,7 +131,7 @@ async fn an_upload_is_failed_only_by_the_buckets_word_or_silence() {
                 &key(NAR),
                 &bytes("x"),
                 &StoreFacts::default(),
-                Duration::ZERO,
+                &held(Duration::ZERO),
             )
             .await;
         assert!(refused.is_err());
@@ -137,11 +144,12 @@ async fn a_file_shorter_than_announced_is_never_stored() {
     let bed = Bed::start();
     let body = StoreBody::File {
         file: file(&patterned(200_000)),
+        start: 0,
         len: 200_001,
     };
     let failed = bed
         .origin
-        .store(&key(NAR), &body, &StoreFacts::default(), HOLD)
+        .store(&key(NAR), &body, &StoreFacts::default(), &held(PATIENT))
         .await
         .unwrap_err();
     assert!(matches!(failed, OriginError::BadUpload { .. }), "{failed}");

@@ -9,6 +9,7 @@
 //! tmp/<16 hex>.part         not yet a blob
 //! index/                    sled
 //! quarantine/               blobs whose bytes were wrong
+//! uploads/<16 hex>.open     notes: uploads to the bucket that this process has begun
 //! ```
 //! The way from a key to its place is a function, and so is the way back, so that the index can be
 //! rebuilt from names alone. A name that does not lead back to where it lies is not ours.
@@ -24,6 +25,7 @@ use crate::nix::key::ObjectKey;
 const MAX_NAME: usize = 240;
 const SIDECAR: &str = "key";
 const TEMPORARY: &str = "part";
+const NOTE: &str = "open";
 
 /// The two parts of the tier that hold blobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,10 +102,18 @@ impl Layout {
         self.root.join("quarantine")
     }
 
+    pub fn notes(&self) -> PathBuf {
+        self.root.join("uploads")
+    }
+
     /// The folders that are made at start; sled makes its own.
-    pub fn folders(&self) -> [PathBuf; 4] {
+    pub fn folders(&self) -> [PathBuf; 5] {
         let [nar, doc] = Shelf::ALL.map(|shelf| self.shelf(shelf));
-        [nar, doc, self.tmp(), self.quarantine()]
+        [nar, doc, self.tmp(), self.quarantine(), self.notes()]
+    }
+
+    pub fn note(&self, serial: u64) -> PathBuf {
+        self.notes().join(format!("{serial:016x}.{NOTE}"))
     }
 
     pub fn temporary(&self, serial: u64) -> PathBuf {
@@ -150,7 +160,17 @@ impl Layout {
 
 /// Whether `name` is one that [`Layout::temporary`] gives.
 pub(super) fn is_temporary(name: &str) -> bool {
-    name.strip_suffix(".part")
+    is_serial(name, TEMPORARY)
+}
+
+/// Whether `name` is one that [`Layout::note`] gives.
+pub(super) fn is_note(name: &str) -> bool {
+    is_serial(name, NOTE)
+}
+
+fn is_serial(name: &str, suffix: &str) -> bool {
+    name.strip_suffix(suffix)
+        .and_then(|rest| rest.strip_suffix('.'))
         .is_some_and(|stem| stem.len() == 16 && is_lower_hex(stem))
 }
 

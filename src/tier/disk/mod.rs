@@ -24,6 +24,7 @@ mod health;
 mod index;
 mod keeper;
 mod layout;
+mod notes;
 mod recover;
 mod shelves;
 mod survey;
@@ -52,6 +53,7 @@ pub use claim::OpenError;
 pub use diagnose::diagnose;
 pub use health::State;
 pub use index::MAX_DOCUMENT;
+pub use notes::Note;
 pub use survey::{Seen, Survey};
 pub use writer::{BlobFacts, BlobWriter};
 

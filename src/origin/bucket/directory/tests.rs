@@ -234,6 +234,7 @@ async fn an_upload_shorter_than_announced_leaves_nothing() {
     let bed = Bed::new();
     let body = StoreBody::File {
         file: Arc::new(tempfile::tempfile().unwrap()),
+        start: 0,
         len: 1,
     };
     let failed = bed

@@ -26,6 +26,14 @@ pub fn is_temporary(name: &OsStr) -> bool {
         .is_some_and(|name| name.starts_with(TEMPORARY_PREFIX))
 }
 
+/// A file that is removed unless it gets a name.
+pub fn temporary(layout: &Layout) -> io::Result<NamedTempFile> {
+    tempfile::Builder::new()
+        .prefix(TEMPORARY_PREFIX)
+        .permissions(Permissions::from_mode(0o644)) // and the umask decides
+        .tempfile_in(&layout.temporaries)
+}
+
 /// One object on its way into the directory.
 pub struct Upload {
     pub key: String,
@@ -39,75 +47,82 @@ impl Upload {
     pub fn run(&self, layout: &Layout) -> Result<Stored, OriginError> {
         layout.prove()?;
         let disk = |cause: io::Error| broke(&self.key, cause);
-        let mut file = tempfile::Builder::new()
-            .prefix(TEMPORARY_PREFIX)
-            .permissions(Permissions::from_mode(0o644)) // and the umask decides
-            .tempfile_in(&layout.temporaries)
-            .map_err(disk)?;
-        self.fill(file.as_file_mut())?;
-        self.publish(layout, file).map_err(disk)
+        let mut file = temporary(layout).map_err(disk)?;
+        copy(&self.key, &self.body, |piece| {
+            file.as_file_mut().write_all(piece)?;
+            self.progress.add(piece.len() as u64);
+            Ok(())
+        })?;
+        publish(layout, &self.key, &self.about, file).map_err(disk)
     }
+}
 
-    fn fill(&self, to: &mut File) -> Result<(), OriginError> {
-        let disk = |cause: io::Error| broke(&self.key, cause);
-        match &self.body {
-            StoreBody::Bytes(bytes) => {
-                to.write_all(bytes).map_err(disk)?;
-                self.progress.add(bytes.len() as u64);
+/// Hands a body to `write`, a piece at a time.
+pub fn copy(
+    key: &str,
+    body: &StoreBody,
+    mut write: impl FnMut(&[u8]) -> io::Result<()>,
+) -> Result<(), OriginError> {
+    let disk = |cause: io::Error| broke(key, cause);
+    match body {
+        StoreBody::Bytes(bytes) => write(bytes).map_err(disk),
+        StoreBody::File { file, start, len } => {
+            let mut piece = vec![0; PIECE as usize];
+            let (mut at, end) = (*start, start + len);
+            while at < end {
+                let piece = &mut piece[..PIECE.min(end - at) as usize];
+                file.read_exact_at(piece, at)
+                    .map_err(|cause| OriginError::BadUpload {
+                        key: key.to_owned(),
+                        cause: cause.to_string(),
+                    })?;
+                write(piece).map_err(disk)?;
+                at += piece.len() as u64;
             }
-            StoreBody::File { file, len } => {
-                let mut piece = vec![0; PIECE as usize];
-                let mut at = 0;
-                while at < *len {
-                    let piece = &mut piece[..PIECE.min(len - at) as usize];
-                    file.read_exact_at(piece, at)
-                        .map_err(|cause| OriginError::BadUpload {
-                            key: self.key.clone(),
-                            cause: cause.to_string(),
-                        })?;
-                    to.write_all(piece).map_err(disk)?;
-                    at += piece.len() as u64;
-                    self.progress.add(piece.len() as u64);
-                }
-            }
+            Ok(())
         }
-        Ok(())
     }
+}
 
-    fn publish(&self, layout: &Layout, file: NamedTempFile) -> io::Result<Stored> {
-        let etag = etag(&file.as_file().metadata()?);
-        layout.facts.keep(file.as_file(), &etag, &self.about)?;
-        file.as_file().sync_all()?;
-        let path = layout.path(&self.key);
-        let parents = make_parents(&layout.root, &path)?;
-        let replaced = fs::symlink_metadata(&path)
-            .ok()
-            .map(|stat| super::etag(&stat));
-        if self.about.create_only {
-            if let Err(refused) = file.persist_noclobber(&path) {
-                layout.facts.forget(&etag);
-                return match refused.error.kind() {
-                    io::ErrorKind::AlreadyExists => Ok(Stored {
-                        etag: None,
-                        existed: true,
-                    }),
-                    _ => Err(refused.error),
-                };
-            }
-        } else {
-            file.persist(&path).map_err(|refused| refused.error)?;
-            if let Some(replaced) = replaced {
-                layout.facts.forget(&replaced);
-            }
+/// Makes a whole file durable and gives it its name. Blocks.
+pub fn publish(
+    layout: &Layout,
+    key: &str,
+    about: &StoreFacts,
+    file: NamedTempFile,
+) -> io::Result<Stored> {
+    let etag = etag(&file.as_file().metadata()?);
+    layout.facts.keep(file.as_file(), &etag, about)?;
+    file.as_file().sync_all()?;
+    let path = layout.path(key);
+    let parents = make_parents(&layout.root, &path)?;
+    let replaced = fs::symlink_metadata(&path)
+        .ok()
+        .map(|stat| super::etag(&stat));
+    if about.create_only {
+        if let Err(refused) = file.persist_noclobber(&path) {
+            layout.facts.forget(&etag);
+            return match refused.error.kind() {
+                io::ErrorKind::AlreadyExists => Ok(Stored {
+                    etag: None,
+                    existed: true,
+                }),
+                _ => Err(refused.error),
+            };
         }
-        for parent in parents {
-            sync_directory(&parent)?;
+    } else {
+        file.persist(&path).map_err(|refused| refused.error)?;
+        if let Some(replaced) = replaced {
+            layout.facts.forget(&replaced);
         }
-        Ok(Stored {
-            etag: Some(etag),
-            existed: false,
-        })
     }
+    for parent in parents {
+        sync_directory(&parent)?;
+    }
+    Ok(Stored {
+        etag: Some(etag),
+        existed: false,
+    })
 }
 
 /// Blocks until the object is gone for good. One that is not there is gone already.

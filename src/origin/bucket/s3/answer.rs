@@ -68,6 +68,7 @@ fn said(
         (404, Some("NoSuchBucket")) => OriginError::NoBucket {
             bucket: bucket.to_owned(),
         },
+        (404, Some("NoSuchUpload")) => OriginError::NoUpload { key },
         // The SDK says "NotFound" for a 404 without a body.
         (404, None | Some("NotFound")) => return Said::NotFound,
         (401 | 403, _) => OriginError::Refused {

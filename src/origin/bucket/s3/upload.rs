@@ -17,21 +17,28 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
+use super::super::super::ask::StoreBody;
 use super::super::super::error::OriginError;
 use super::super::wait::Progress;
 
 /// Bytes read at once.
 const PIECE: u64 = 128 * 1024;
 
-/// The first `len` bytes of `file`, as the SDK takes them.
-pub fn body(file: Arc<File>, len: u64, progress: Progress) -> ByteStream {
-    ByteStream::new(SdkBody::from_body_1_x(FileBody {
-        file,
-        at: 0,
-        len,
-        reading: None,
-        progress,
-    }))
+/// What is to be stored, as the SDK takes it.
+pub fn body(body: &StoreBody, progress: &Progress) -> ByteStream {
+    match body {
+        StoreBody::Bytes(bytes) => {
+            progress.add(body.len());
+            ByteStream::from(bytes.clone())
+        }
+        StoreBody::File { file, start, len } => ByteStream::new(SdkBody::from_body_1_x(FileBody {
+            file: file.clone(),
+            at: *start,
+            end: start + len,
+            reading: None,
+            progress: progress.clone(),
+        })),
+    }
 }
 
 /// The file itself could not be read.
@@ -63,7 +70,7 @@ where
 struct FileBody {
     file: Arc<File>,
     at: u64,
-    len: u64,
+    end: u64,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
     progress: Progress,
 }
@@ -76,11 +83,11 @@ impl Body for FileBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if self.at == self.len {
+        if self.at == self.end {
             return Poll::Ready(None);
         }
         let (file, at) = (self.file.clone(), self.at);
-        let size = PIECE.min(self.len - at) as usize;
+        let size = PIECE.min(self.end - at) as usize;
         let reading = self.reading.get_or_insert_with(|| {
             tokio::task::spawn_blocking(move || {
                 let mut piece = vec![0; size];
@@ -101,10 +108,10 @@ impl Body for FileBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.at == self.len
+        self.at == self.end
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.len - self.at)
+        SizeHint::with_exact(self.end - self.at)
     }
 }

@@ -1,0 +1,67 @@
+//! An object is removed: from the bucket, if that is asked for, and then from every tier.
+//!
+//! In this order nobody who asks in between can bring it back into a tier for longer than it takes,
+//! and a bucket that fails leaves everything as it was. A fill that was under way keeps its readers,
+//! and what it stores is forgotten when its NAR is removed again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Gateway;
+use super::error::GatewayError;
+use super::flights::NoAnswer;
+use crate::asker::on_behalf;
+use crate::nix::key::{Key, ObjectKey};
+
+/// How long a removal waits for an upload of the same key to end.
+const TURN_PATIENCE: Duration = Duration::from_secs(60);
+
+impl Gateway {
+    /// Removes an object, which need not be there. `by`: the name of the token, for the log.
+    ///
+    /// Errors: the bucket did not confirm, and nothing was forgotten here.
+    pub async fn remove(
+        self: &Arc<Self>,
+        key: &Key,
+        from_bucket: bool,
+        by: &str,
+    ) -> Result<(), GatewayError> {
+        let (gateway, at) = (Arc::clone(self), key.object().clone());
+        let removing = self.engine.spawn(on_behalf(async move {
+            let turn = gateway.room.turns.take(&at, TURN_PATIENCE).await;
+            let _turn = turn.ok_or_else(|| no_answer(&at, NoAnswer::Late(TURN_PATIENCE)))?;
+            if from_bucket {
+                gateway.origin.remove(&at).await?;
+            }
+            gateway.forget(&at).await
+        }));
+        let at = key.object();
+        let lost = |_| Err(no_answer(at, NoAnswer::Lost));
+        let removed = removing.await.unwrap_or_else(lost);
+        let outcome = if removed.is_ok() { "removed" } else { "failed" };
+        tracing::info!(target: "narwharf::audit", token = by, key = %at, from_bucket, outcome, "delete");
+        removed
+    }
+
+    async fn forget(&self, at: &ObjectKey) -> Result<(), GatewayError> {
+        let (disk, blob) = (self.disk.clone(), at.clone());
+        let removing = tokio::task::spawn_blocking(move || disk.remove(&blob));
+        self.epochs.written(at, || {
+            self.memory.forget(at);
+            self.disk.forget_document(at);
+            self.room.present.forget(at);
+        });
+        self.lookups.forget(at);
+        self.fills.forget(at);
+        // Whether there was a blob is nobody's concern here.
+        let removed = removing.await;
+        removed.map(drop).map_err(|_| no_answer(at, NoAnswer::Lost))
+    }
+}
+
+fn no_answer(key: &ObjectKey, why: NoAnswer) -> GatewayError {
+    GatewayError::NoAnswer {
+        key: key.clone(),
+        why,
+    }
+}

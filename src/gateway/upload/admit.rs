@@ -1,0 +1,221 @@
+//! Decides on an upload by its head: before `100 Continue`, before a byte of its body.
+//!
+//! This is the only moment at which every client can be told to come back: an older Nix cannot
+//! repeat a body once it has begun to send it. A client that sent `Expect` begins on its own after
+//! a second without an answer (libcurl), so such decisions are made within that, but for one: who
+//! finds the same NAR under way waits for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::super::Gateway;
+use super::super::encoding::{Encoding, MAX_DECODED};
+use super::super::error::UploadError;
+use super::Uploaded;
+use super::plan::Plan;
+use super::sending::PARTS_IN_MEMORY;
+use super::turns::Turn;
+use crate::lookup::Lookup;
+use crate::nix::key::{DocumentKind, Key, NarKey};
+use crate::nix::narinfo;
+use crate::tier::disk::{BlobWriter, NoRoom};
+
+/// Within this a client that sent `Expect` is answered.
+const DECISION: Duration = Duration::from_millis(800);
+
+/// How long one that did not waits for room: it has sent its body already, which is small.
+const ROOM_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the bucket is asked whether it has the NAR. Silence means that the body is wanted.
+const PRESENCE_PATIENCE: Duration = Duration::from_millis(800);
+
+/// How long to wait for another upload of the same NAR. Nix gives up after 300 s without a byte
+/// moving; before that, both are uploaded.
+const TURN_PATIENCE: Duration = Duration::from_secs(120);
+
+/// What the head of an upload says, and whose it is.
+#[derive(Debug, Clone)]
+pub struct UploadHead {
+    /// Announced length of the body, in bytes; `None`: it said none.
+    pub len: Option<u64>,
+    pub content_type: Option<String>,
+    pub content_encoding: Option<String>,
+    /// Whether the client could send the body a second time.
+    pub rewinds: bool,
+    /// Whether the body waits for a word (`Expect: 100-continue`).
+    pub waits: bool,
+    /// The name of the token, for the log.
+    pub by: Arc<str>,
+}
+
+/// The same, found in order.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub len: u64,
+    pub content_type: Option<String>,
+    pub encoding: Option<Encoding>,
+    pub rewinds: bool,
+    pub by: Arc<str>,
+}
+
+/// The verdict on an upload before its body.
+#[derive(Debug)]
+pub enum Admitted {
+    /// Send the body.
+    Wanted(Box<Leave>),
+    /// The very object is there already; the body is not needed.
+    Existing,
+}
+
+/// Leave to send a body, with all the room that it takes. Dropped, the room is free again.
+#[derive(Debug)]
+pub struct Leave {
+    pub(super) key: Key,
+    pub(super) facts: Facts,
+    pub(super) place: Place,
+    pub(super) _turn: Option<Turn>,
+    pub(super) _entered: OwnedSemaphorePermit,
+}
+
+/// Where a body goes.
+#[derive(Debug)]
+pub(super) enum Place {
+    Disk(Box<BlobWriter>),
+    /// As much as of it is in memory at once.
+    Memory(OwnedSemaphorePermit),
+}
+
+impl Gateway {
+    /// Decides on an upload by its head.
+    pub async fn admit(
+        self: &Arc<Self>,
+        key: &Key,
+        head: UploadHead,
+    ) -> Result<Admitted, UploadError> {
+        let (len, by) = (head.len, Arc::clone(&head.by));
+        let decided = self.judge(key, head).await;
+        let ended = match &decided {
+            Ok(Admitted::Wanted(_)) => return decided,
+            Ok(Admitted::Existing) => Ok(Uploaded::Existing),
+            Err(cause) => Err(cause),
+        };
+        self.note(key, &by, len, ended);
+        decided
+    }
+
+    async fn judge(self: &Arc<Self>, key: &Key, head: UploadHead) -> Result<Admitted, UploadError> {
+        if !self.uploads.enabled {
+            return Err(UploadError::Disabled);
+        }
+        let encoding = judge_encoding(key, head.content_encoding.as_deref())?;
+        let len = self.judge_length(key, head.len)?;
+        let turn = match key {
+            Key::Document(_) => None,
+            Key::Nar(nar) => match self.turn_of(nar, len).await {
+                Some(turn) => turn,
+                None => return Ok(Admitted::Existing),
+            },
+        };
+        let patience = if head.waits { DECISION } else { ROOM_PATIENCE };
+        let entered = self.room.enter(patience).await?;
+        let place = match key {
+            Key::Document(_) => Place::Memory(self.room.memory(len, patience).await?),
+            Key::Nar(nar) => self.place_for(nar, len, patience).await?,
+        };
+        Ok(Admitted::Wanted(Box::new(Leave {
+            key: key.clone(),
+            facts: Facts {
+                len,
+                content_type: head.content_type,
+                encoding,
+                rewinds: head.rewinds,
+                by: head.by,
+            },
+            place,
+            _turn: turn,
+            _entered: entered,
+        })))
+    }
+
+    /// The right to upload a NAR: `Some(None)` when it did not come and the upload goes on without.
+    /// `None`: there is nothing left to upload.
+    async fn turn_of(self: &Arc<Self>, key: &NarKey, len: u64) -> Option<Option<Turn>> {
+        if self.is_present(key, len).await {
+            return None;
+        }
+        let turn = self.room.turns.take(key.object(), TURN_PATIENCE).await;
+        let at_once = turn.as_ref().is_some_and(|turn| !turn.waited);
+        if !at_once && self.is_present(key, len).await {
+            return None;
+        }
+        Some(turn)
+    }
+
+    fn judge_length(&self, key: &Key, len: Option<u64>) -> Result<u64, UploadError> {
+        let len = len.ok_or(UploadError::LengthMissing)?;
+        let (limit, setting) = match key {
+            Key::Document(document) if document.kind() == DocumentKind::Narinfo => {
+                (narinfo::MAX_LEN as u64, "")
+            }
+            Key::Document(_) => (MAX_DECODED, ""),
+            Key::Nar(_) => (
+                self.uploads.max_size.unwrap_or(u64::MAX),
+                " (uploads.max_size)",
+            ),
+        };
+        if len > limit {
+            return Err(UploadError::TooLarge {
+                len,
+                limit,
+                setting,
+            });
+        }
+        Ok(len)
+    }
+
+    /// Whether the bucket holds a NAR of this length under a name that is its hash. An uploader has
+    /// usually just asked by HEAD, and that "no" is not asked for again.
+    pub(super) async fn is_present(self: &Arc<Self>, key: &NarKey, len: u64) -> bool {
+        if key.content_hash().is_none() || self.is_known_absent(key.object(), self.clock.now()) {
+            return false;
+        }
+        let (gateway, nar) = (Arc::clone(self), key.clone());
+        let asking = self.on_engine(
+            key.object(),
+            async move { gateway.ask_presence(&nar).await },
+        );
+        let answer = tokio::time::timeout(PRESENCE_PATIENCE, asking).await;
+        matches!(answer, Ok(Lookup::Found(facts)) if facts.len == len)
+    }
+
+    /// The disk; where it has no room, memory for as much as is there at once.
+    async fn place_for(
+        &self,
+        key: &NarKey,
+        len: u64,
+        patience: Duration,
+    ) -> Result<Place, UploadError> {
+        let (disk, at) = (self.disk.clone(), key.object().clone());
+        let reserving = self.engine.spawn_blocking(move || disk.reserve(&at, len));
+        let no_room: NoRoom = match reserving.await.map_err(|_| UploadError::Lost)? {
+            Ok(writer) => return Ok(Place::Disk(Box::new(writer))),
+            Err(no_room) => no_room,
+        };
+        let plan = Plan::of(len, self.uploads.part_size);
+        let at_once = len.min(plan.part_len().saturating_mul(PARTS_IN_MEMORY));
+        tracing::info!(key = %key.object(), %no_room, "an upload passes the disk by");
+        Ok(Place::Memory(self.room.memory(at_once, patience).await?))
+    }
+}
+
+/// Documents may come in an encoding that can be taken off again, NARs in none.
+fn judge_encoding(key: &Key, named: Option<&str>) -> Result<Option<Encoding>, UploadError> {
+    let named = named.unwrap_or_default();
+    let encoding = Encoding::parse(named).map_err(|_| UploadError::Encoding(named.to_owned()))?;
+    match key {
+        Key::Nar(_) if encoding.is_some() => Err(UploadError::EncodedNar(named.to_owned())),
+        Key::Nar(_) | Key::Document(_) => Ok(encoding),
+    }
+}

@@ -1,0 +1,408 @@
+//! A NAR's body: spooled to the disk or held in memory, hashed, and with the bucket part by part
+//! before it is complete; made an object only when length and hash agree.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+
+use super::super::Gateway;
+use super::super::error::UploadError;
+use super::Uploaded;
+use super::admit::{Facts, Place};
+use super::body::{Body, CHUNKS_IN_FLIGHT};
+use super::plan::Plan;
+use super::sending::{Errand, Outlet, Sending};
+use crate::lookup::Lookup;
+use crate::nix::hash::Sha256Hash;
+use crate::nix::key::NarKey;
+use crate::object::ETag;
+use crate::origin::{Ask, Fetched, Hold, OriginError, StoreBody, StoreFacts};
+use crate::tier::disk::{BlobFacts, BlobWriter};
+
+/// What a NAR is stored as when its uploader does not say.
+const CONTENT_TYPE: &str = "application/x-nix-nar";
+
+/// How long an uploader waits for the disk to sync what the bucket has already. Beyond that the
+/// sync goes on without it, and who asks meanwhile is served from the bucket.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A body that arrived whole.
+#[derive(Debug, Clone, Copy)]
+struct Content {
+    len: u64,
+    digest: Sha256Hash,
+}
+
+/// A NAR that the bucket holds now.
+struct Landed {
+    uploaded: Uploaded,
+    etag: Option<ETag>,
+}
+
+/// What lies in the bucket, beside what was uploaded.
+enum Compared {
+    Same(Option<ETag>),
+    Other,
+    Nothing,
+}
+
+impl Gateway {
+    pub(super) async fn take_nar(
+        self: &Arc<Self>,
+        key: &NarKey,
+        facts: &Facts,
+        place: Place,
+        body: Body,
+    ) -> Result<Uploaded, UploadError> {
+        let said = facts.content_type.as_deref();
+        let about = StoreFacts {
+            content_type: Some(said.unwrap_or(CONTENT_TYPE).to_owned()),
+            content_encoding: None,
+            create_only: true,
+        };
+        let taken = match place {
+            Place::Disk(writer) => self.take_spooled(key, about, *writer, body).await,
+            Place::Memory(_room) => self.take_unspooled(key, about, body).await,
+        };
+        match taken {
+            // A retry that has no body, of an upload that had arrived.
+            Err(UploadError::Idle(_)) if self.is_present(key, facts.len).await => {
+                Ok(Uploaded::Existing)
+            }
+            taken => taken,
+        }
+    }
+
+    async fn take_spooled(
+        &self,
+        key: &NarKey,
+        about: StoreFacts,
+        writer: BlobWriter,
+        body: Body,
+    ) -> Result<Uploaded, UploadError> {
+        let (len, hold) = (body.len(), Hold::of(self.uploads.hold));
+        let (mut sending, outlet) = match self.parts_of(key, len).await {
+            None => (None, None),
+            Some(plan) => {
+                let errand = self.errand(key, about.clone(), plan, &hold);
+                let (sending, outlet) = Sending::from_disk(errand);
+                (Some(sending), Some(outlet))
+            }
+        };
+        let spooling = spool(body, writer, outlet);
+        let writer = unless_refused(spooling, &mut sending).await?;
+        let content = Content {
+            len,
+            digest: writer.digest(),
+        };
+        let sound = self.check_hash(key, content.digest)?;
+        hold.begin(self.clock.now());
+        let landed = match sending {
+            Some(sending) => self.complete(key, sending, content, &hold).await?,
+            None => {
+                let body = StoreBody::File {
+                    file: writer.reader(),
+                    start: 0,
+                    len,
+                };
+                self.store_whole(key, &body, about, content, &hold).await?
+            }
+        };
+        if sound {
+            commit(key, writer, landed.etag).await;
+        }
+        Ok(self.show_nar(key, len, landed.uploaded))
+    }
+
+    async fn take_unspooled(
+        &self,
+        key: &NarKey,
+        about: StoreFacts,
+        body: Body,
+    ) -> Result<Uploaded, UploadError> {
+        let (len, hold) = (body.len(), Hold::of(self.uploads.hold));
+        let landed = match self.parts_of(key, len).await {
+            Some(plan) => {
+                let errand = self.errand(key, about, plan, &hold);
+                let (sending, mut outlet) = Sending::from_memory(errand);
+                let mut sending = Some(sending);
+                let cutting = cut(body, &mut outlet);
+                let digest = unless_refused(cutting, &mut sending).await?;
+                drop(outlet);
+                self.check_hash(key, digest)?;
+                hold.begin(self.clock.now());
+                let sending = sending.ok_or(UploadError::Lost)?;
+                let content = Content { len, digest };
+                self.complete(key, sending, content, &hold).await?
+            }
+            None => {
+                let bytes = body.collect().await?;
+                let digest = Sha256Hash::of(&bytes);
+                self.check_hash(key, digest)?;
+                hold.begin(self.clock.now());
+                let content = Content { len, digest };
+                let body = StoreBody::Bytes(bytes);
+                self.store_whole(key, &body, about, content, &hold).await?
+            }
+        };
+        Ok(self.show_nar(key, len, landed.uploaded))
+    }
+
+    /// How the NAR is sent while it arrives; `None`: in one request once it is here. So goes a NAR
+    /// whose name is no hash and is taken: it will only be compared with what is there.
+    async fn parts_of(&self, key: &NarKey, len: u64) -> Option<Plan> {
+        let plan = Plan::of(len, self.uploads.part_size);
+        if plan.is_whole() {
+            return None;
+        }
+        let taken = key.content_hash().is_none()
+            && matches!(self.origin.head(key.object()).await, Lookup::Found(_));
+        (!taken).then_some(plan)
+    }
+
+    fn errand(&self, key: &NarKey, about: StoreFacts, plan: Plan, hold: &Hold) -> Errand {
+        Errand {
+            origin: self.origin.clone(),
+            disk: self.disk.clone(),
+            key: key.object().clone(),
+            about,
+            plan,
+            hold: hold.clone(),
+        }
+    }
+
+    /// Whether the bytes are those that the name promises. Errors: they are not, and that counts.
+    fn check_hash(&self, key: &NarKey, got: Sha256Hash) -> Result<bool, UploadError> {
+        match key.content_hash() {
+            Some(want) if want != got && self.uploads.verify => Err(UploadError::WrongHash {
+                got: got.to_string(),
+                want: want.to_string(),
+            }),
+            Some(want) => Ok(want == got),
+            None => Ok(true),
+        }
+    }
+
+    /// Makes the object of the parts that were sent.
+    async fn complete(
+        &self,
+        key: &NarKey,
+        sending: Sending,
+        content: Content,
+        hold: &Hold,
+    ) -> Result<Landed, UploadError> {
+        let sent = sending.finish().await?;
+        // Completing replaces what is there, which is right only where the name is the hash.
+        if key.content_hash().is_none() {
+            match self.compare(key, content).await? {
+                Compared::Nothing => {}
+                there => return existing(key, there),
+            }
+        }
+        match sent.upload.complete(&sent.tags, hold).await {
+            Ok(stored) if stored.existed => existing(key, self.compare(key, content).await?),
+            Ok(stored) => Ok(created(stored.etag)),
+            Err(cause) => self.after_doubt(key, content, cause).await,
+        }
+    }
+
+    async fn store_whole(
+        &self,
+        key: &NarKey,
+        body: &StoreBody,
+        mut about: StoreFacts,
+        content: Content,
+        hold: &Hold,
+    ) -> Result<Landed, UploadError> {
+        let at = key.object();
+        let stored = match self.origin.store(at, body, &about, hold).await {
+            Ok(stored) => stored,
+            Err(cause) => return self.after_doubt(key, content, cause).await,
+        };
+        if !stored.existed {
+            return Ok(created(stored.etag));
+        }
+        let there = self.compare(key, content).await?;
+        if matches!(there, Compared::Same(_)) || key.content_hash().is_none() {
+            return existing(key, there);
+        }
+        // The name is the hash of these bytes, so what lies there is damaged: mended.
+        tracing::warn!(key = %at, "the bucket's object had another length than its name's bytes; replaced");
+        about.create_only = false;
+        let stored = self.origin.store(at, body, &about, hold).await?;
+        Ok(created(stored.etag))
+    }
+
+    /// A write failed whose answer may only have been lost: what lies in the bucket tells.
+    async fn after_doubt(
+        &self,
+        key: &NarKey,
+        content: Content,
+        cause: OriginError,
+    ) -> Result<Landed, UploadError> {
+        if cause.leaves_doubt()
+            && let Ok(Compared::Same(etag)) = self.compare(key, content).await
+        {
+            tracing::info!(key = %key.object(), %cause, "the bucket has it all the same");
+            return Ok(created(etag));
+        }
+        Err(cause.into())
+    }
+
+    /// Compares the object in the bucket with what was uploaded: by its length where its name is
+    /// its hash, else by reading it.
+    async fn compare(&self, key: &NarKey, uploaded: Content) -> Result<Compared, UploadError> {
+        let at = key.object();
+        if key.content_hash().is_some() {
+            return match self.origin.head(at).await {
+                Lookup::Found(meta) if meta.len == uploaded.len => Ok(Compared::Same(meta.etag)),
+                Lookup::Found(_) => Ok(Compared::Other),
+                Lookup::Absent => Ok(Compared::Nothing),
+                Lookup::Unknown(cause) => Err(cause.into()),
+            };
+        }
+        let mut stream = match self.origin.fetch(at, &Ask::nar()).await {
+            Lookup::Found(Fetched::Object(stream)) => stream,
+            Lookup::Found(Fetched::NotModified) | Lookup::Absent => return Ok(Compared::Nothing),
+            Lookup::Unknown(cause) => return Err(cause.into()),
+        };
+        if stream.meta.len != uploaded.len {
+            return Ok(Compared::Other);
+        }
+        let mut hasher = Sha256::new();
+        while let Some(chunk) = stream.chunk().await? {
+            hasher.update(&chunk);
+        }
+        let held = Sha256Hash::from_bytes(hasher.finalize().into());
+        Ok(if held == uploaded.digest {
+            Compared::Same(stream.meta.etag.clone())
+        } else {
+            Compared::Other
+        })
+    }
+
+    /// Makes a NAR that the bucket holds what every request from now on sees.
+    fn show_nar(&self, key: &NarKey, len: u64, uploaded: Uploaded) -> Uploaded {
+        let at = key.object();
+        self.room.present.put(at, len);
+        self.epochs.written(at, || self.memory.forget(at));
+        // A fill that has just heard "absent" must gain no new readers.
+        self.fills.forget(at);
+        uploaded
+    }
+}
+
+fn created(etag: Option<ETag>) -> Landed {
+    Landed {
+        uploaded: Uploaded::Created,
+        etag,
+    }
+}
+
+/// What it means that the name was taken.
+fn existing(key: &NarKey, there: Compared) -> Result<Landed, UploadError> {
+    match there {
+        Compared::Same(etag) => Ok(Landed {
+            uploaded: Uploaded::Existing,
+            etag,
+        }),
+        Compared::Other | Compared::Nothing => Err(UploadError::Conflict {
+            key: key.object().clone(),
+        }),
+    }
+}
+
+/// The body's arrival, unless the bucket refuses its parts for good before.
+async fn unless_refused<T>(
+    arriving: impl Future<Output = Result<T, UploadError>>,
+    sending: &mut Option<Sending>,
+) -> Result<T, UploadError> {
+    let Some(sending) = sending else {
+        return arriving.await;
+    };
+    let mut arriving = pin!(arriving);
+    tokio::select! {
+        biased;
+        refused = sending.failed() => Err(refused),
+        arrived = &mut arriving => arrived,
+    }
+}
+
+/// Runs the body into a temporary blob, which hashes it, and hands its parts over as they come.
+async fn spool(
+    mut body: Body,
+    writer: BlobWriter,
+    outlet: Option<Outlet>,
+) -> Result<BlobWriter, UploadError> {
+    let (chunks, writing) = mpsc::channel::<Bytes>(CHUNKS_IN_FLIGHT);
+    let written = tokio::task::spawn_blocking(move || write_all(writing, writer, outlet));
+    let received = async {
+        while let Some(chunk) = body.next().await? {
+            if chunks.send(chunk).await.is_err() {
+                break; // The disk failed, which the writer says itself.
+            }
+        }
+        Ok(())
+    }
+    .await;
+    drop(chunks);
+    let written = written.await.map_err(|_| UploadError::Lost)?;
+    received.and(written.map_err(UploadError::Disk))
+}
+
+fn write_all(
+    mut arriving: mpsc::Receiver<Bytes>,
+    mut writer: BlobWriter,
+    mut outlet: Option<Outlet>,
+) -> std::io::Result<BlobWriter> {
+    while let Some(chunk) = arriving.blocking_recv() {
+        writer.write(&chunk)?;
+        if let Some(outlet) = &mut outlet {
+            outlet.written(&writer.reader(), writer.written());
+        }
+    }
+    Ok(writer)
+}
+
+/// Cuts the body into parts as they are wanted. Returns its hash.
+async fn cut(mut body: Body, outlet: &mut Outlet) -> Result<Sha256Hash, UploadError> {
+    let (mut hasher, mut part) = (Sha256::new(), BytesMut::new());
+    while let Some(mut chunk) = body.next().await? {
+        hasher.update(&chunk);
+        while let Some(wanted) = outlet.wants()
+            && !chunk.is_empty()
+        {
+            let missing = wanted as usize - part.len();
+            part.extend_from_slice(&chunk.split_to(missing.min(chunk.len())));
+            if part.len() as u64 == wanted {
+                outlet.put(part.split().freeze()).await;
+            }
+        }
+    }
+    Ok(Sha256Hash::from_bytes(hasher.finalize().into()))
+}
+
+/// Makes the spooled bytes a blob of the disk tier, and waits a moment for it.
+async fn commit(key: &NarKey, writer: BlobWriter, etag: Option<ETag>) {
+    let at = key.object().clone();
+    let committing = tokio::task::spawn_blocking(move || {
+        let facts = BlobFacts {
+            etag,
+            last_modified: None,
+            verified: true,
+        };
+        if let Err(cause) = writer.publish(facts) {
+            tracing::warn!(key = %at, %cause, "uploaded, but not kept: the disk failed");
+        }
+    });
+    if tokio::time::timeout(COMMIT_PATIENCE, committing)
+        .await
+        .is_err()
+    {
+        tracing::debug!(key = %key.object(), "uploaded; the disk still syncs it");
+    }
+}

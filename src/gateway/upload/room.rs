@@ -1,0 +1,80 @@
+//! What uploads may take together, and which NARs the bucket was seen to hold.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::super::error::UploadError;
+use super::body::CHUNKS_IN_FLIGHT;
+use super::turns::Turns;
+use crate::tier::memory::Notes;
+
+/// Bodies held in memory: documents, and NARs that the disk has no room for; all together at most
+/// so many bytes.
+const BODIES: u64 = 256 << 20;
+
+/// Uploads at once. A farm's builders send one for each core; the rest wait before their bodies.
+const AT_ONCE: usize = 256;
+
+/// On their way to a disk, an upload's bytes pass two short lines of chunks of at most 32 KiB.
+const ON_THE_WAY: u64 = 2 * CHUNKS_IN_FLIGHT as u64 * (32 << 10);
+
+/// Bytes of memory that uploads take at most.
+pub const MEMORY: u64 = BODIES + AT_ONCE as u64 * ON_THE_WAY;
+
+/// For so long a NAR that the bucket was seen to hold counts as there when its narinfo arrives.
+const PRESENCE_TTL: Duration = Duration::from_secs(600);
+
+/// NARs remembered so; about 150 bytes each.
+const MAX_PRESENT: u64 = 100_000;
+
+#[derive(Debug)]
+pub struct Room {
+    bodies: Arc<Semaphore>,
+    at_once: Arc<Semaphore>,
+    pub turns: Turns,
+    /// NARs by key, with their length.
+    pub present: Notes<u64>,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            bodies: Arc::new(Semaphore::new(BODIES as usize)),
+            at_once: Arc::new(Semaphore::new(AT_ONCE)),
+            turns: Turns::default(),
+            present: Notes::new(MAX_PRESENT, Some(PRESENCE_TTL)),
+        }
+    }
+}
+
+impl Room {
+    /// Leave to be one of the uploads under way.
+    pub async fn enter(&self, patience: Duration) -> Result<OwnedSemaphorePermit, UploadError> {
+        take(&self.at_once, 1, patience).await
+    }
+
+    /// Memory for `bytes` of a body. Errors: more than there ever is, or none came free.
+    pub async fn memory(
+        &self,
+        bytes: u64,
+        patience: Duration,
+    ) -> Result<OwnedSemaphorePermit, UploadError> {
+        if bytes > BODIES {
+            return Err(UploadError::NoRoom);
+        }
+        take(&self.bodies, bytes as u32, patience).await
+    }
+}
+
+async fn take(
+    from: &Arc<Semaphore>,
+    permits: u32,
+    patience: Duration,
+) -> Result<OwnedSemaphorePermit, UploadError> {
+    match tokio::time::timeout(patience, Arc::clone(from).acquire_many_owned(permits)).await {
+        Ok(Ok(permit)) => Ok(permit),
+        Ok(Err(_)) | Err(_) => Err(UploadError::Busy),
+    }
+}

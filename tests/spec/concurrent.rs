@@ -1,0 +1,169 @@
+//! Many uploaders of one key at the same time, as a farm's builders are: one upload, one content.
+
+use std::time::Duration;
+
+use crate::bed::r2sim::{Fault, Operation, Rule};
+use crate::bed::{Answer, Built, KIB, MIB, Package, Request, TestBed, get, head, put};
+
+const MANY: usize = 50;
+
+fn nar(name: &str) -> Built {
+    Package::named(name).nar_bytes(2 * MIB).build()
+}
+
+fn statuses(answers: &[Answer], status: u16) -> usize {
+    answers.iter().filter(|it| it.status == status).count()
+}
+
+fn writes(bed: &TestBed) -> usize {
+    bed.bucket.log().requests_of(Operation::PutObject)
+}
+
+/// Whoever waits to be told (`Expect`) need not send a byte; whoever has sent it all is told too.
+#[tokio::test]
+async fn fifty_builders_with_one_nar_cost_the_bucket_one_upload() {
+    for expecting in [true, false] {
+        let bed = TestBed::start().await;
+        let hello = nar("hello");
+        let request = put(&hello.nar, &hello.nar_bytes);
+        let request = if expecting {
+            request.expecting_continue()
+        } else {
+            request
+        };
+        let held = Rule::on(Operation::PutObject).plays(Fault::HoldFirstByte);
+        let held = bed.bucket.fault(held);
+        let asked = bed.ask_times(MANY, request);
+        held.until_played(1).await;
+        bed.until_metric("narwharf_http_requests_in_flight", MANY as u64)
+            .await;
+        held.release();
+        let answers = asked.await;
+        assert_eq!(statuses(&answers, 201), 1);
+        assert_eq!(statuses(&answers, 200), MANY - 1);
+        assert_eq!(writes(&bed), 1);
+        if expecting {
+            let continued = answers.iter().filter(|answer| answer.continued);
+            assert_eq!(continued.count(), 1, "one body was asked for");
+        }
+        assert_eq!(bed.bucket.object(&hello.nar).unwrap(), hello.nar_bytes);
+    }
+}
+
+/// The one that was waited for may come to nothing.
+#[tokio::test]
+async fn when_the_first_uploader_goes_away_another_takes_over() {
+    let bed = TestBed::start().await;
+    let hello = nar("hello");
+    let request = put(&hello.nar, &hello.nar_bytes).expecting_continue();
+    assert_eq!(bed.ask(head(&hello.nar)).await.status, 404);
+    let mut first = bed.connect().await;
+    first.send_head(&request).await;
+    assert_eq!(first.head().await.status, 100);
+    first.send(&hello.nar_bytes[..MIB]).await;
+    let others = bed.ask_times(5, request);
+    bed.until_metric("narwharf_http_requests_in_flight", 6)
+        .await;
+    drop(first);
+    let answers = others.await;
+    assert_eq!(statuses(&answers, 201), 1);
+    assert_eq!(statuses(&answers, 200), 4);
+    assert_eq!(writes(&bed), 1);
+    assert_eq!(bed.bucket.object(&hello.nar).unwrap(), hello.nar_bytes);
+}
+
+#[tokio::test]
+async fn wrong_bytes_under_a_hash_spoil_nobodys_upload() {
+    let bed = TestBed::start().await;
+    let hello = nar("hello");
+    let mut wrong = hello.nar_bytes.clone();
+    wrong[77] ^= 1;
+    let bad = bed.ask_times(10, put(&hello.nar, &wrong));
+    let good = bed.ask_times(10, put(&hello.nar, &hello.nar_bytes));
+    let (bad, good) = (bad.await, good.await);
+    // Those that come once it is there are not read at all.
+    assert_eq!(statuses(&bad, 400) + statuses(&bad, 200), 10);
+    assert_eq!(statuses(&good, 201), 1);
+    assert_eq!(statuses(&good, 200), 9);
+    assert_eq!(bed.bucket.object(&hello.nar).unwrap(), hello.nar_bytes);
+    assert!(bed.ask(get(&hello.nar)).await.is(&hello.nar_bytes));
+}
+
+#[tokio::test]
+async fn of_different_bytes_under_a_name_that_is_no_hash_one_content_survives() {
+    let bed = TestBed::start().await;
+    let contents: Vec<Vec<u8>> = (0u8..5).map(|at| vec![at; 300 * KIB]).collect();
+    let asked: Vec<_> = contents
+        .iter()
+        .map(|bytes| bed.ask_times(4, put("nar/x.nar", bytes)))
+        .collect();
+    let mut all = Vec::new();
+    for (asked, bytes) in asked.into_iter().zip(&contents) {
+        all.push((asked.await, bytes));
+    }
+    let survived = bed.bucket.object("nar/x.nar").unwrap();
+    let mut created = 0;
+    for (answers, bytes) in &all {
+        created += statuses(answers, 201);
+        let wanted = if **bytes == survived { 200 } else { 409 };
+        let others = statuses(answers, wanted) + statuses(answers, 201);
+        assert_eq!(
+            others,
+            4,
+            "{:?}",
+            answers.iter().map(|it| it.status).collect::<Vec<_>>()
+        );
+    }
+    assert_eq!(created, 1);
+    assert!(bed.ask(get("nar/x.nar")).await.is(&survived));
+}
+
+/// Memory and bucket end with the same one, whichever that is.
+#[tokio::test]
+async fn the_last_of_many_narinfos_is_the_one_that_is_served() {
+    let bed = TestBed::start().await;
+    let hello = Package::named("hello").build();
+    assert_eq!(bed.ask(put(&hello.nar, &hello.nar_bytes)).await.status, 201);
+    let slow = Fault::DelayFirstByte(Duration::from_millis(20));
+    let _slow = bed
+        .bucket
+        .fault(Rule::on(Operation::PutObject).chance(0.5, 7).plays(slow));
+    let versions = (0..10).map(|at| format!("{}Version: {at}\n", hello.narinfo_text));
+    let asked: Vec<_> = versions
+        .map(|text| bed.ask(put(&hello.narinfo, text)))
+        .collect();
+    for asking in asked {
+        assert_eq!(asking.await.status, 201);
+    }
+    let stored = bed.bucket.object(&hello.narinfo).unwrap();
+    assert!(bed.ask(get(&hello.narinfo)).await.is(&stored));
+}
+
+/// Readers ask all the while; what they were told before must not be put back over the upload.
+#[tokio::test]
+async fn what_was_acknowledged_is_seen_by_the_very_next_request() {
+    let bed = TestBed::start().await;
+    for round in 0..40 {
+        let hello = Package::named(&format!("hello-{round}"))
+            .nar_bytes(8 * KIB)
+            .build();
+        let asking = |request: Request| bed.ask_times(3, request);
+        let before = asking(get(&hello.nar)).await;
+        assert_eq!(statuses(&before, 404), 3);
+        for (key, body) in [
+            (&hello.nar, hello.nar_bytes.as_slice()),
+            (&hello.narinfo, hello.narinfo_text.as_bytes()),
+        ] {
+            let meanwhile = [asking(get(key)), asking(head(key))];
+            assert_eq!(bed.ask(put(key, body)).await.status, 201);
+            let next = bed.ask(get(key)).await;
+            assert!(next.is(body), "round {round}: {key} {}", next.status);
+            assert_eq!(bed.ask(head(key)).await.status, 200);
+            for asked in meanwhile {
+                let answers = asked.await;
+                assert_eq!(statuses(&answers, 200) + statuses(&answers, 404), 3);
+            }
+            assert!(bed.ask(get(key)).await.is(body));
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The built program in its operator's hands: tokens exchanged while it serves, objects purged from
+//! the command line, and secrets that are never seen again.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use narwharf::config::token;
+use rustix::process::{Pid, Signal, kill_process};
+use secrecy::SecretString;
+
+use crate::bed::r2sim::{Credentials, Options, R2Sim};
+use crate::bed::{Connection, Package, Request, TestBed, get, put};
+
+fn program(args: &[&str]) -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("narwharf"));
+    command.env_clear().args(args);
+    command
+}
+
+/// A `[[auth.token]]` for a settings file.
+fn token_lines(name: &str, secret: &str, scopes: &str) -> String {
+    let hash = token::hex(&token::sha256(&SecretString::from(secret)));
+    format!("[[auth.token]]\nname = '{name}'\nsha256 = '{hash}'\nscopes = [{scopes}]\n")
+}
+
+/// `narwharf serve` over a directory of its own. Dropped, it is killed.
+struct Served {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Served {
+    /// Everything it logs goes to `log` in `folder`, at the most talkative level.
+    fn start(folder: &Path, env: &[(&str, &str)]) -> Self {
+        let log = fs::File::create(folder.join("log")).unwrap();
+        let mut child = program(&["--config", "narwharf.toml"])
+            .current_dir(folder)
+            .env("NARWHARF_SERVER__LISTEN", "127.0.0.1:0")
+            .env("NARWHARF_LOG__LEVEL", "trace")
+            .envs(env.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = lines.find_map(|line| {
+            let line = line.unwrap();
+            let at = line.split("http://").nth(1)?;
+            at.split(['/', ' ']).next()?.parse().ok()
+        });
+        Self {
+            child,
+            address: address.expect("a line with its address"),
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Asks over one connection until the answer has this status.
+    async fn until(&self, connection: &mut Connection, request: &Request, status: u16) {
+        let deadline = std::time::Instant::now() + crate::bed::PATIENCE;
+        loop {
+            let answer = connection.ask(request).await;
+            assert!(!answer.cut, "the connection is kept");
+            if answer.status == status {
+                return;
+            }
+            assert!(std::time::Instant::now() < deadline, "{}", answer.status);
+        }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Old and new tokens overlap for as long as the operator likes, and nobody is cut off meanwhile.
+#[tokio::test]
+async fn tokens_are_exchanged_by_a_signal_and_every_connection_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = folder.path().join("narwharf.toml");
+    let (one, two) = (
+        token_lines("one", "first-token", "'write'"),
+        token_lines("two", "second-token", "'write'"),
+    );
+    fs::write(&settings, &one).unwrap();
+    let served = Served::start(folder.path(), &[]);
+    let mut connection = Connection::open(served.address).await;
+    let push = |secret: &str| put("/nix-cache-info", "StoreDir: /nix/store\n").token(secret);
+    assert_eq!(connection.ask(&push("first-token")).await.status, 200);
+    assert_eq!(connection.ask(&push("second-token")).await.status, 403);
+
+    fs::write(&settings, format!("{one}{two}")).unwrap();
+    served.signal(Signal::HUP);
+    served
+        .until(&mut connection, &push("second-token"), 200)
+        .await;
+    assert_eq!(connection.ask(&push("first-token")).await.status, 200);
+
+    // What is wrong changes nothing.
+    fs::write(&settings, "[auth]\nnonsense = 1\n").unwrap();
+    served.signal(Signal::HUP);
+    fs::write(&settings, &two).unwrap();
+    served.signal(Signal::HUP);
+    served
+        .until(&mut connection, &push("first-token"), 403)
+        .await;
+    assert_eq!(connection.ask(&push("second-token")).await.status, 200);
+}
+
+const ADMIN: &str = "an-admins-token";
+
+fn purge(bed: &TestBed, token: Option<&str>, args: &[&str]) -> (Option<i32>, String) {
+    let url = format!("http://{}", bed.address());
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = program(&["purge", "--url", &url])
+        .args(args)
+        .envs(token.map(|token| ("NARWHARF_TOKEN", token)))
+        .current_dir(bed.disk_path())
+        .output()
+        .unwrap();
+    let said = [stdout, stderr].map(|it| String::from_utf8(it).unwrap());
+    (status.code(), said.concat())
+}
+
+#[tokio::test]
+async fn a_store_path_is_purged_narinfo_first() {
+    let admin = token_lines("admin", ADMIN, "'admin'");
+    let bed = TestBed::with(|s| s.add_toml(&admin)).await;
+    let hello = bed.bucket.publish(Package::named("hello"));
+    let (code, said) = purge(&bed, None, &["--bucket", &hello.store_path]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("--token-file"), "{said}");
+    assert_eq!(bed.ask(get(&hello.narinfo)).await.status, 200);
+
+    let (code, said) = purge(&bed, Some(ADMIN), &["--bucket", &hello.store_path]);
+    assert_eq!(code, Some(0), "{said}");
+    let told: Vec<&str> = said.lines().collect();
+    assert!(told[0].starts_with(&hello.narinfo), "{said}");
+    assert!(told[1].starts_with(&hello.nar), "{said}");
+    assert_eq!(bed.bucket.keys(), Vec::<String>::new());
+    for key in [&hello.narinfo, &hello.nar] {
+        assert_eq!(bed.ask(get(key)).await.status, 404);
+    }
+}
+
+#[tokio::test]
+async fn keys_are_purged_here_alone_unless_more_is_said() {
+    let admin = token_lines("admin", ADMIN, "'admin'");
+    let bed = TestBed::with(|s| s.add_toml(&admin)).await;
+    let hello = bed
+        .bucket
+        .publish(Package::named("hello").named_as_harmonia());
+    assert!(bed.ask(get(&hello.nar)).await.is(&hello.nar_bytes));
+    bed.until_metric("narwharf_disk_blobs", 1).await;
+    let (code, said) = purge(&bed, Some(ADMIN), &[&hello.nar, &hello.narinfo]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.starts_with(&hello.narinfo), "narinfos first: {said}");
+    assert_eq!(bed.metric("narwharf_disk_blobs"), 0);
+    assert_eq!(bed.bucket.keys().len(), 2);
+    assert_eq!(purge(&bed, Some(ADMIN), &["../etc/passwd"]).0, Some(2));
+}
+
+/// In the log at its most talkative, in metrics, in answers and among the process's arguments.
+#[tokio::test]
+async fn six_secrets_are_never_seen_again() {
+    const UPLOAD: &str = "canary-upload-3f1c";
+    const BUCKET: &str = "canary-bucket-77ab";
+    const SCRAPER: &str = "canary-metrics-90de";
+    const SHOWN: &str = "canary-shown-c4f5";
+    const LISTED: &str = "canary-listed-5b21";
+    // Of the key's text, the base64 of its secret half.
+    const SIGNING: &str = "mL/kuBachWMFpXhL8WLL2B9+hvMDEoNKMMPkiVqa2ckt";
+    let sim = R2Sim::with(Options {
+        credentials: Credentials {
+            access_key_id: "key".to_owned(),
+            secret_access_key: BUCKET.to_owned(),
+        },
+        ..Options::default()
+    })
+    .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let settings = token_lines("listed", LISTED, "'read'");
+    fs::write(folder.path().join("narwharf.toml"), settings).unwrap();
+    let key = format!("obs.example-1:{SIGNING}WKVkCk4j11JmC3kGoMymL12EzBRYbHuEAmHAwHKllw==");
+    fs::write(folder.path().join("key"), key).unwrap();
+    let served = Served::start(
+        folder.path(),
+        &[
+            ("NARWHARF_AUTH__UPLOAD_TOKEN", UPLOAD),
+            ("NARWHARF_BUCKET__ENDPOINT", &sim.endpoint()),
+            ("NARWHARF_BUCKET__NAME", sim.bucket()),
+            ("NARWHARF_BUCKET__ACCESS_KEY_ID", "key"),
+            ("NARWHARF_BUCKET__SECRET_ACCESS_KEY", BUCKET),
+            ("NARWHARF_METRICS__TOKEN", SCRAPER),
+            ("NARWHARF_SIGNING__SECRET_KEY_FILE", "key"),
+        ],
+    );
+    let mut connection = Connection::open(served.address).await;
+    let hello = Package::named("hello").build();
+    let mut seen = String::new();
+    for (request, status) in [
+        (put(&hello.nar, &hello.nar_bytes).token(UPLOAD), 201),
+        (put(&hello.narinfo, &hello.narinfo_text).token(UPLOAD), 201),
+        (put(&hello.narinfo, "not a narinfo").token(UPLOAD), 400),
+        (put(&hello.nar, "x").token(SHOWN), 403),
+        (put(&hello.nar, "x").token(LISTED), 403),
+        (get(&hello.narinfo).token(UPLOAD), 200),
+        (get("/metrics").token(SHOWN), 401),
+        (get("/metrics").token(SCRAPER), 200),
+    ] {
+        let answer = connection.ask(&request).await;
+        assert_eq!(answer.status, status, "{}", answer.text());
+        seen += &format!("{:?}\n{}", answer.head, answer.text());
+    }
+    let arguments = format!("/proc/{}/cmdline", served.child.id());
+    seen += &fs::read_to_string(arguments).unwrap();
+    served.signal(Signal::HUP);
+    served.signal(Signal::TERM);
+    let mut served = served;
+    assert!(served.child.wait().unwrap().success());
+    let log = fs::read_to_string(folder.path().join("log")).unwrap();
+    assert!(log.contains("narwharf::audit"), "writes are in the log");
+    assert!(log.contains("TRACE"), "it was at its most talkative");
+    seen += &log;
+    for secret in [UPLOAD, BUCKET, SCRAPER, SHOWN, LISTED, SIGNING] {
+        let at = seen
+            .find(secret)
+            .map(|at| &seen[at.saturating_sub(200)..at]);
+        assert_eq!(at, None, "{secret}");
+    }
+}

@@ -1,0 +1,129 @@
+//! DELETE: for whoever has scope `admin`, from the tiers, and from the bucket where that is said.
+
+use narwharf::config::token;
+use secrecy::SecretString;
+
+use crate::bed::{Built, Package, TestBed, delete, get, head, put};
+
+const ADMIN: &str = "an-admins-token";
+
+async fn bed_with_admin() -> TestBed {
+    let hash = token::hex(&token::sha256(&SecretString::from(ADMIN)));
+    TestBed::with(|s| {
+        s.add_toml(&format!(
+            "[[auth.token]]\nname = 'admin'\nsha256 = '{hash}'\nscopes = ['admin']"
+        ));
+    })
+    .await
+}
+
+async fn pushed(bed: &TestBed, package: Package) -> Built {
+    let built = package.build();
+    for (key, body) in [
+        (&built.nar, built.nar_bytes.as_slice()),
+        (&built.narinfo, built.narinfo_text.as_bytes()),
+    ] {
+        assert_eq!(bed.ask(put(key, body)).await.status, 201);
+    }
+    built
+}
+
+#[tokio::test]
+async fn nobody_deletes_where_no_token_may() {
+    let bed = TestBed::start().await;
+    let hello = bed.bucket.publish(Package::named("hello"));
+    let answer = bed
+        .ask(delete(&hello.narinfo).token("an-upload-token"))
+        .await;
+    assert_eq!(answer.status, 405);
+    assert_eq!(answer.header("allow"), Some("GET, HEAD, PUT"));
+}
+
+#[tokio::test]
+async fn only_admins_delete() {
+    let bed = bed_with_admin().await;
+    let hello = pushed(&bed, Package::named("hello")).await;
+    let request = delete(&format!("{}?bucket=1", hello.narinfo));
+    assert_eq!(bed.ask(request.clone()).await.status, 401);
+    let writer = request.clone().token("an-upload-token");
+    assert_eq!(bed.ask(writer).await.status, 403);
+    assert_eq!(bed.ask(request.token("guessed")).await.status, 403);
+    assert!(bed.bucket.object(&hello.narinfo).is_some());
+    for fixed in ["/health", "/nix-cache-info", "/metrics", "/"] {
+        assert_eq!(
+            bed.ask(delete(fixed).token(ADMIN)).await.status,
+            405,
+            "{fixed}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_forgotten_here_is_fetched_anew() {
+    let bed = bed_with_admin().await;
+    let hello = pushed(&bed, Package::named("hello")).await;
+    for (key, body) in [
+        (&hello.narinfo, hello.narinfo_text.as_bytes()),
+        (&hello.nar, hello.nar_bytes.as_slice()),
+    ] {
+        bed.bucket.log().reset();
+        assert!(bed.ask(get(key)).await.is(body));
+        assert_eq!(bed.bucket.reads(key), 0);
+        assert_eq!(bed.ask(delete(key).token(ADMIN)).await.status, 200);
+        assert!(bed.bucket.object(key).is_some());
+        assert!(bed.ask(get(key)).await.is(body));
+        assert_eq!(bed.bucket.reads(key), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_is_removed_from_the_bucket_is_gone_at_once_and_may_come_back() {
+    let bed = bed_with_admin().await;
+    for package in [
+        Package::named("hello"),
+        Package::named("world").named_as_harmonia(),
+    ] {
+        let built = pushed(&bed, package).await;
+        for key in [&built.narinfo, &built.nar] {
+            let own = if key.contains('?') { '&' } else { '?' };
+            let request = delete(&format!("{key}{own}bucket=1")).token(ADMIN);
+            // Twice: what is not there is removed already.
+            for _ in 0..2 {
+                assert_eq!(bed.ask(request.clone()).await.status, 200);
+                assert_eq!(bed.bucket.object(key), None);
+                assert_eq!(bed.ask(get(key)).await.status, 404);
+                assert_eq!(bed.ask(head(key)).await.status, 404);
+            }
+        }
+        // That the bucket had it a moment ago does not count any more.
+        let early = bed.ask(put(&built.narinfo, &built.narinfo_text)).await;
+        assert_eq!(early.status, 409, "{}", early.text());
+        let package = Package::named(if built.nar.contains('?') {
+            "world"
+        } else {
+            "hello"
+        });
+        let again = match built.nar.contains('?') {
+            true => package.named_as_harmonia(),
+            false => package,
+        };
+        pushed(&bed, again).await;
+        assert!(bed.ask(get(&built.nar)).await.is(&built.nar_bytes));
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_that_fails_is_no_removal() {
+    use crate::bed::r2sim::{Fault, Operation, Rule};
+    let bed = bed_with_admin().await;
+    let hello = pushed(&bed, Package::named("hello")).await;
+    let sick = Rule::on(Operation::DeleteObject).plays(Fault::Status(500, "InternalError"));
+    let _sick = bed.bucket.fault(sick);
+    let request = delete(&format!("{}?bucket=1", hello.narinfo)).token(ADMIN);
+    assert_eq!(bed.ask(request).await.status, 503);
+    assert!(
+        bed.ask(get(&hello.narinfo))
+            .await
+            .is(hello.narinfo_text.as_bytes())
+    );
+}
