@@ -1,8 +1,7 @@
 //! The disk tier's own thread: what is done beside serving, and in which order.
 //!
 //! Claim the directory where that failed at start, count the files, agree with each new generation
-//! of the index, save recency now and then, and try a sick disk again. The watermarks of eviction
-//! and the scrubber have their place here too.
+//! of the index, evict before requests have to, save recency now and then, and try a sick disk again.
 
 use std::fs;
 use std::io::{self, Write};
@@ -23,6 +22,10 @@ const SAVE_RECENCY: Duration = Duration::from_secs(30);
 /// How often a disk that is out of use is tried.
 const PROBE: Duration = Duration::from_secs(5);
 
+/// How often `disk.min_free` is looked after. Not more often: an evicted blob that is still being
+/// read frees nothing yet, and would be taken for one that was not evicted.
+const KEEP_FREE: Duration = Duration::from_secs(30);
+
 /// Starts the thread. It holds the tier only while it works, and ends when the bell says so or the
 /// tier is gone; the receiver then hears that its other end was dropped.
 pub(super) fn spawn(tier: &Arc<Inner>, bell: Arc<Bell>) -> io::Result<Receiver<()>> {
@@ -42,6 +45,7 @@ fn run(tier: &Weak<Inner>, bell: &Bell) {
         generation: 0,
         saved: Instant::now(),
         probed: Instant::now(),
+        kept_free: Instant::now(),
     };
     while let Some(tier) = tier.upgrade() {
         duties.attend(&tier);
@@ -58,12 +62,14 @@ struct Duties {
     generation: u64,
     saved: Instant,
     probed: Instant,
+    kept_free: Instant,
 }
 
 impl Duties {
     fn attend(&mut self, tier: &Arc<Inner>) {
         if tier.is_claimed() {
             self.recover(tier);
+            self.make_room(tier);
             if self.saved.elapsed() >= SAVE_RECENCY && tier.save_recency() {
                 self.saved = Instant::now();
             }
@@ -74,6 +80,18 @@ impl Duties {
                 Ok(()) => tier.health.worked(),
                 Err(error) => tier.health.failed(&error),
             }
+        }
+    }
+
+    /// Trouble on the way is noted where it is met, and met again by whoever needs the room.
+    fn make_room(&mut self, tier: &Inner) {
+        if tier.health.is_degraded() {
+            return;
+        }
+        let _ = tier.keep_low_water();
+        if self.kept_free.elapsed() >= KEEP_FREE {
+            self.kept_free = Instant::now();
+            let _ = tier.keep_free_ahead();
         }
     }
 

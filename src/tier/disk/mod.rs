@@ -279,8 +279,8 @@ impl Inner {
         let books = locked(&self.books);
         let idle = books
             .shelves
-            .oldest()
-            .map_or(0, |(_, entry)| now.saturating_sub(entry.used) / 1000);
+            .peek()
+            .map_or(0, |entry| now.saturating_sub(entry.used) / 1000);
         metrics
             .disk_bytes
             .set(as_gauge(books.shelves.bytes() + written));
