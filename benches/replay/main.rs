@@ -110,11 +110,20 @@ fn table(outcomes: &[Outcome]) -> String {
     } in outcomes
     {
         let heads = SHARES.map(|share| format!("{:.0} %", share * 100.0));
-        let _ = writeln!(out, "**{title}**\n\n| policy | {} | all |", heads.join(" | "));
+        let _ = writeln!(
+            out,
+            "**{title}**\n\n| policy | {} | all |",
+            heads.join(" | ")
+        );
         let _ = writeln!(out, "|---|{}", "---|".repeat(SHARES.len() + 1));
         for Curve { policy, at } in curves {
             let cells: Vec<_> = at.iter().map(|ratios| cell(*ratios)).collect();
-            let _ = writeln!(out, "| {policy} | {} | {} |", cells.join(" | "), cell(*bound));
+            let _ = writeln!(
+                out,
+                "| {policy} | {} | {} |",
+                cells.join(" | "),
+                cell(*bound)
+            );
         }
         out.push('\n');
     }
@@ -122,7 +131,11 @@ fn table(outcomes: &[Outcome]) -> String {
 }
 
 fn cell(ratios: Ratios) -> String {
-    format!("{:.1} · {:.1}", ratios.objects * 100.0, ratios.bytes * 100.0)
+    format!(
+        "{:.1} · {:.1}",
+        ratios.objects * 100.0,
+        ratios.bytes * 100.0
+    )
 }
 
 /// Replaces what stands between the marks.
@@ -131,7 +144,10 @@ fn write(table: &str, svg: &str) {
     let document = root.join(DOCUMENT);
     let text = fs::read_to_string(&document).expect("the document is there");
     let (before, rest) = text.split_once(BEGIN).expect("the document has a mark");
-    let (_, after) = rest.split_once(END).expect("the document has a second mark");
-    fs::write(&document, format!("{before}{BEGIN}\n{table}{END}{after}")).expect("docs/ is writable");
+    let (_, after) = rest
+        .split_once(END)
+        .expect("the document has a second mark");
+    fs::write(&document, format!("{before}{BEGIN}\n{table}{END}{after}"))
+        .expect("docs/ is writable");
     fs::write(root.join(PLOT), svg).expect("docs/ is writable");
 }

@@ -34,8 +34,10 @@ pub fn svg(outcomes: &[Outcome], shares: &[f64]) -> String {
     legend(&mut out, &outcomes[0]);
     for (row, outcome) in outcomes.iter().enumerate() {
         let y = TOP + row as f64 * (HEIGHT + GAP);
-        let panels: [(&str, fn(&Ratios) -> f64); 2] =
-            [("requests", |ratios| ratios.objects), ("bytes", |ratios| ratios.bytes)];
+        let panels: [(&str, fn(&Ratios) -> f64); 2] = [
+            ("requests", |ratios| ratios.objects),
+            ("bytes", |ratios| ratios.bytes),
+        ];
         for (column, (what, of)) in panels.into_iter().enumerate() {
             let panel = Panel {
                 outcome,

@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 
-use crate::evict::{Order, Slot};
 use crate::evict::lists::{Lists, Slot as Place};
+use crate::evict::{Order, Slot};
 
 /// A cache of bounded bytes.
 pub trait Policy {
@@ -60,7 +60,9 @@ impl Policy for S3Fifo {
             return false;
         }
         while self.order.weight() + size > self.capacity {
-            let Some(victim) = self.order.choose() else { break };
+            let Some(victim) = self.order.choose() else {
+                break;
+            };
             let gone = self.order.evict(victim);
             self.slots.remove(&gone);
         }
@@ -98,13 +100,16 @@ impl Policy for Lru {
             return false;
         }
         while self.weight + size > self.capacity {
-            let Some(oldest) = self.lists.oldest(0) else { break };
+            let Some(oldest) = self.lists.oldest(0) else {
+                break;
+            };
             let (gone, bytes) = self.lists.remove(oldest);
             self.slots.remove(&gone);
             self.weight -= bytes;
         }
         self.weight += size;
-        self.slots.insert(nar, self.lists.push_newest(0, (nar, size)));
+        self.slots
+            .insert(nar, self.lists.push_newest(0, (nar, size)));
         false
     }
 }

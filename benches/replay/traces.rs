@@ -164,7 +164,10 @@ fn users() -> Trace {
         packages.dedup();
         closures.push(packages);
     }
-    let mut held: Vec<Vec<u32>> = closures.iter().map(|all| vec![u32::MAX; all.len()]).collect();
+    let mut held: Vec<Vec<u32>> = closures
+        .iter()
+        .map(|all| vec![u32::MAX; all.len()])
+        .collect();
     let mut requests = Vec::new();
     for day in 0..DAYS {
         collection.change(day);
