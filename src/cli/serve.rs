@@ -11,6 +11,8 @@ use crate::server;
 
 /// Blocks until the server has drained.
 pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
+    // What is made from here on, blobs, index, bucket, tokens, is for this user alone.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let mut config = settings.load()?;
     let _lines_are_written_until_the_end = logging::start(&config.log)?;
 

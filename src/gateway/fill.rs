@@ -51,6 +51,8 @@ pub struct Fill {
 pub struct Opened {
     pub facts: NarFacts,
     pub file: Arc<File>,
+    /// Whether there is a hash to hold the bytes to before the last of them are given out.
+    pub has_hash: bool,
 }
 
 /// What a fill turned out to be, as soon as that is known.
@@ -81,6 +83,11 @@ impl Fill {
     /// What is known of the NAR; set before the first byte may be read.
     pub fn opened(&self) -> Option<&Opened> {
         self.opened.get()
+    }
+
+    /// Whether it ended in a failure, which all who read along are told.
+    pub fn has_failed(&self) -> bool {
+        matches!(*self.progress.borrow(), Progress::Failed(_))
     }
 
     /// Waits until the fill is open (and, where `sealed` says so of it, ended), at most `patience`.
@@ -213,6 +220,7 @@ async fn fill_from_bucket(gateway: &Arc<Gateway>, fill: &Arc<Fill>) -> Ended {
     let opened = Opened {
         facts,
         file: writer.reader(),
+        has_hash: expected.is_some(),
     };
     fill.opened.set(opened).expect("a fill is opened once");
     fill.note(Event::Opened);
@@ -307,6 +315,7 @@ async fn check_blob(gateway: &Arc<Gateway>, fill: &Arc<Fill>, blob: Blob) -> End
         .set(Opened {
             facts,
             file: Arc::clone(&blob.file),
+            has_hash: expected.is_some(),
         })
         .expect("a fill is opened once");
     fill.note(Event::Opened);

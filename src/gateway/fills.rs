@@ -21,9 +21,13 @@ pub struct Joined {
 
 impl Fills {
     /// The key's fill. If there is none, `begin` gets a new one and the guard to keep until it ended.
+    ///
+    /// One that has failed and is about to leave the table is none: whoever comes after a failure
+    /// is owed another try.
     pub fn join(&self, key: &NarKey, begin: impl FnOnce(Arc<Fill>, InFlight)) -> Joined {
         let mut table = self.table.lock().expect("no panic under the table's lock");
-        if let Some(fill) = table.get(key.object()) {
+        let listed = table.get(key.object());
+        if let Some(fill) = listed.filter(|fill| !fill.has_failed()) {
             return Joined {
                 fill: Arc::clone(fill),
                 joined: true,
@@ -43,12 +47,13 @@ impl Fills {
         }
     }
 
-    /// The key's fill if one is under way.
+    /// The key's fill if one is under way or has just succeeded.
     pub fn find(&self, key: &NarKey) -> Option<Arc<Fill>> {
         self.table
             .lock()
             .expect("no panic under the table's lock")
             .get(key.object())
+            .filter(|fill| !fill.has_failed())
             .cloned()
     }
 
@@ -119,6 +124,19 @@ mod tests {
         drop(guards);
         assert!(matches!(*progress.borrow(), Progress::Failed(_)));
         assert_eq!(fills.count(), 0);
+    }
+
+    #[test]
+    fn whoever_comes_after_a_failure_is_not_told_of_it_but_tries_anew() {
+        let fills = Fills::default();
+        let mut guards = Vec::new();
+        let failed = fills.join(&key(), |_, guard| guards.push(guard));
+        drop(Unfinished(Arc::clone(&failed.fill)));
+        let next = fills.join(&key(), |_, guard| guards.push(guard));
+        assert!(!next.joined);
+        // The failed one's guard goes late, and takes only its own.
+        drop(guards.remove(0));
+        assert_eq!(fills.count(), 1);
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod freshness;
 mod handover;
 mod nar;
 mod progress;
+mod pulse;
 mod reader;
 pub mod served;
 pub mod upload;
@@ -46,6 +47,7 @@ use expected::Expected;
 use fills::Fills;
 use flights::{Flights, NoAnswer};
 use freshness::{Age, Freshness};
+use pulse::Pulse;
 use upload::Room;
 
 /// The gateway: made once in `server/`, shared by all workers.
@@ -71,6 +73,7 @@ pub struct Gateway {
     lookups: Flights<Landed>,
     fills: Fills,
     room: Room,
+    pulse: Pulse,
 }
 
 impl std::fmt::Debug for Gateway {
@@ -78,6 +81,9 @@ impl std::fmt::Debug for Gateway {
         f.write_str("Gateway")
     }
 }
+
+/// How often [`Gateway::feel_pulse`] is to be called when nobody asks.
+pub const PULSE_EVERY: Duration = Pulse::EVERY;
 
 /// What `/ready` reports.
 #[derive(Debug)]
@@ -118,6 +124,7 @@ impl Gateway {
             expected: Expected::default(),
             fills: Fills::default(),
             room: Room::default(),
+            pulse: Pulse::default(),
             metrics,
         });
         let shown = Arc::downgrade(&gateway);
@@ -139,14 +146,17 @@ impl Gateway {
         }
     }
 
-    /// Asks the bucket for a sign of life, if none was heard lately. At most a few seconds.
-    pub async fn probe(self: &Arc<Self>) {
+    /// Has the bucket's pulse felt, unless it was lately. At most as long as one small request.
+    pub async fn feel_pulse(self: &Arc<Self>, asked: bool) {
         let gateway = Arc::clone(self);
-        let probe = self
-            .engine
-            .spawn(async move { gateway.origin.probe().await });
-        if let Ok(Err(cause)) = probe.await {
-            tracing::debug!(%cause, "the bucket did not answer a probe");
+        let felt = self.engine.spawn(async move {
+            gateway
+                .pulse
+                .feel(&gateway.origin, &gateway.clock, asked)
+                .await;
+        });
+        if felt.await.is_err() {
+            tracing::error!("the probe of the bucket panicked");
         }
     }
 

@@ -29,7 +29,7 @@ pub struct Nar {
 #[derive(Debug)]
 enum Bytes {
     Blob(Blob),
-    Fill(Arc<Fill>),
+    Fill(Arc<Fill>, reader::Seat),
     Passed(Arc<Handover>),
 }
 
@@ -38,7 +38,7 @@ impl Nar {
     pub fn source(&self) -> Source {
         match &self.bytes {
             Bytes::Blob(_) => Source::Disk,
-            Bytes::Fill(_) => Source::Fill,
+            Bytes::Fill(..) => Source::Fill,
             Bytes::Passed(_) => Source::Bucket,
         }
     }
@@ -154,7 +154,7 @@ impl Gateway {
         };
         match nar.bytes {
             Bytes::Blob(blob) => Ok(file_pieces(blob.file, wanted.start(), wanted.size())),
-            Bytes::Fill(fill) => Ok(reader::along(fill, wanted, Arc::clone(&self.metrics))),
+            Bytes::Fill(fill, seat) => Ok(reader::along(fill, wanted, seat)),
             Bytes::Passed(body) => self.pass(key, &body, range).await,
         }
     }
@@ -218,6 +218,7 @@ impl Gateway {
                 }
             });
         });
+        let seat = reader::Seat::taken(Arc::clone(&self.metrics));
         if joined.joined {
             self.metrics.fill_joins.inc();
         }
@@ -236,7 +237,7 @@ impl Gateway {
                     let facts = opened.facts.clone();
                     let nar = Nar {
                         facts,
-                        bytes: Bytes::Fill(joined.fill),
+                        bytes: Bytes::Fill(joined.fill, seat),
                     };
                     (Lookup::Found(nar), how(true), Outcome::Hit)
                 }

@@ -27,16 +27,32 @@ const LONGEST_PIECE: u64 = 1 << 20;
 /// Chunks between the origin and a client that is passed through; each is at most 64 KiB or so.
 const PASSED_IN_FLIGHT: usize = 8;
 
+/// A request counted among the fills' readers, from its joining until this is dropped.
+#[derive(Debug)]
+pub struct Seat(Arc<Metrics>);
+
+impl Seat {
+    pub fn taken(metrics: Arc<Metrics>) -> Self {
+        metrics.fill_readers.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fill_readers.dec();
+    }
+}
+
 /// Reads `range` of the fill's NAR as it grows. The fill must be open.
-pub fn along(fill: Arc<Fill>, range: ByteRange, metrics: Arc<Metrics>) -> Pieces {
+pub fn along(fill: Arc<Fill>, range: ByteRange, seat: Seat) -> Pieces {
     let progress = fill.follow();
-    metrics.fill_readers.inc();
     let reader = Along {
         fill,
         progress,
+        range,
         at: range.start(),
-        end: range.end(),
-        metrics,
+        seat,
     };
     Box::pin(stream::try_unfold(reader, Along::next))
 }
@@ -44,14 +60,14 @@ pub fn along(fill: Arc<Fill>, range: ByteRange, metrics: Arc<Metrics>) -> Pieces
 struct Along {
     fill: Arc<Fill>,
     progress: watch::Receiver<Progress>,
+    range: ByteRange,
     at: u64,
-    end: u64,
-    metrics: Arc<Metrics>,
+    seat: Seat,
 }
 
 impl Along {
     async fn next(mut self) -> Result<Option<(Piece, Self)>, BodyError> {
-        if self.at == self.end {
+        if self.at == self.range.end() {
             return Ok(None);
         }
         let opened = self
@@ -59,6 +75,7 @@ impl Along {
             .opened()
             .ok_or_else(|| BodyError::Source("the fill is not open".into()))?;
         let (len, file) = (opened.facts.len, Arc::clone(&opened.file));
+        let has_hash = opened.has_hash;
         let at = self.at;
         let enough = |progress: &Progress| progress.readable(len) > at || progress.has_ended();
         let (readable, sealed) = match self.progress.wait_for(enough).await.as_deref() {
@@ -72,12 +89,12 @@ impl Along {
         if readable <= at {
             return Err(BodyError::Short);
         }
-        let piece_len = (readable.min(self.end) - at).min(LONGEST_PIECE);
+        let piece_len = (readable.min(self.range.end()) - at).min(LONGEST_PIECE);
         self.at += piece_len;
-        // A reader that gets to the end has everything verified by then; only a range that ends
-        // before the withheld part can be complete without.
-        if !sealed && self.at == self.end {
-            self.metrics.unverified_bytes.inc_by(piece_len);
+        // A reader that gets to the end has everything verified by then, if there is a hash at all;
+        // a range that ends before the withheld part can be complete without.
+        if self.at == self.range.end() && !(sealed && has_hash) {
+            self.seat.0.unverified_bytes.inc_by(self.range.size());
         }
         Ok(Some((
             Piece::File {
@@ -87,12 +104,6 @@ impl Along {
             },
             self,
         )))
-    }
-}
-
-impl Drop for Along {
-    fn drop(&mut self) {
-        self.metrics.fill_readers.dec();
     }
 }
 

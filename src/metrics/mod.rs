@@ -170,7 +170,11 @@ impl Metrics {
                 "fills_in_flight",
                 "NARs on their way from an origin to the disk",
             ),
-            fill_readers: table::gauge(r, "fill_readers", "Requests reading along in a fill"),
+            fill_readers: table::gauge(
+                r,
+                "fill_readers",
+                "Requests waiting for a fill or reading along in it",
+            ),
             fill_joins: table::counter(
                 r,
                 "fill_joins_total",

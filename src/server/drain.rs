@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal as listen_for};
 
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, PULSE_EVERY};
 
 /// Waits for SIGTERM or SIGINT.
 pub async fn signal() -> io::Result<()> {
@@ -36,17 +36,26 @@ fn announce(state: &[sd_notify::NotifyState]) {
     }
 }
 
-/// moka frees what it pushed out when told to; ends with the gateway.
-pub fn tidy_each_second(engine: &Runtime, gateway: &Arc<Gateway>) {
-    let gateway = Arc::downgrade(gateway);
+/// moka frees what it pushed out when told to, and the bucket's pulse is felt; ends with the gateway.
+pub fn tidy_and_feel(engine: &Runtime, gateway: &Arc<Gateway>) {
+    let (tidied, felt) = (Arc::downgrade(gateway), Arc::downgrade(gateway));
     engine.spawn(async move {
         let mut second = tokio::time::interval(Duration::from_secs(1));
-        loop {
+        while let Some(gateway) = tidied.upgrade() {
+            gateway.tidy();
+            drop(gateway);
             second.tick().await;
-            let Some(gateway) = gateway.upgrade() else {
+        }
+    });
+    engine.spawn(async move {
+        let mut beat = tokio::time::interval(PULSE_EVERY);
+        beat.tick().await;
+        loop {
+            beat.tick().await;
+            let Some(gateway) = felt.upgrade() else {
                 return;
             };
-            gateway.tidy();
+            gateway.feel_pulse(false).await;
         }
     });
 }

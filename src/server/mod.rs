@@ -129,7 +129,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         disk,
         origin,
     );
-    drain::tidy_each_second(&engine, &gateway);
+    drain::tidy_and_feel(&engine, &gateway);
     let front = Arc::new(Front::new(
         &config,
         Arc::clone(&gateway),

@@ -114,6 +114,7 @@ fn a_second_copy_asks_the_bucket_nothing() {
         .entries()
         .into_iter()
         .map(|entry| entry.asked)
+        .filter(|asked| asked.key != "nix-cache-info") // The gateway feels the bucket's pulse now and then.
         .collect();
     assert!(asked.is_empty(), "{asked:#?}");
     world.assert_copied_to(&second);

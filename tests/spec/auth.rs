@@ -1,0 +1,1 @@
+//! Who may read and write, and how credentials are shown and refused.

@@ -1,0 +1,1 @@
+//! The disk tier: its bounds, its neighbours, and what became of its files.

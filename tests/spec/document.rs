@@ -1,0 +1,1 @@
+//! Listings, logs, realisations and debug links: small, opaque, replaceable.

@@ -1,0 +1,20 @@
+//! What narwharf promises, told as a client sees it: one chapter a subject, each test one sentence.
+//!
+//! Every test runs the whole gateway between real sockets and an S3 server with faults at will
+//! (`tests/bed`). A failing test names the promise that was broken.
+
+#[path = "../bed/mod.rs"]
+mod bed;
+
+mod auth;
+mod conditional;
+mod disk;
+mod document;
+mod fill;
+mod key;
+mod nar;
+mod narinfo;
+mod negative;
+mod range;
+mod restart;
+mod upload;

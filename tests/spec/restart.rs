@@ -1,0 +1,1 @@
+//! Restarts: what was cached is served again, whatever became of the index.

@@ -1,0 +1,1 @@
+//! Uploads: what is taken, what is refused, and when anything becomes visible.
