@@ -44,6 +44,11 @@ const DISCONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// actix's own default; 256 KiB was measured slower, and this bounds what a stalled reader costs.
 const WRITE_BUFFER: usize = 32 * 1024;
 
+/// How long a start waits for the index. Clients meanwhile wait in the sockets' queues, which costs
+/// them less than a trip to the bucket for everything that the index knows; a hung index costs them
+/// no more than this.
+const INDEX_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Threads on which a worker waits for a cold page of a blob.
 const BLOCKING_THREADS: usize = 32;
 
@@ -120,6 +125,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let sockets = listen::open(&config.server.listen)?;
     let metrics_socket = listen::open_own(config.metrics.listen.as_ref())?;
     drop(within);
+    disk.wait_for_index(INDEX_PATIENCE);
     let gateway = Gateway::new(
         &config,
         trusted,

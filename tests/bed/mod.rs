@@ -23,13 +23,12 @@ mod series;
 mod settings;
 
 use std::fs;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use narwharf::clock::Clock;
-use narwharf::config::{Config, ConfigError};
+use narwharf::config::Config;
 use narwharf::server::{self, Running, StartError};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
@@ -169,19 +168,15 @@ impl TestBed {
     pub async fn restart_after(&mut self, meanwhile: impl FnOnce(&Path)) {
         stop(self.gateway.take());
         meanwhile(&self.disk_path());
-        let gateway = self.start_another().await.expect("a gateway that starts");
+        let gateway = start(self.config()).await.expect("a gateway that starts");
         self.clock = gateway.clock.clone();
         self.gateway = Some(gateway);
     }
 
-    /// Starts one more gateway with the same settings, and thus over the same disk.
-    pub fn start_another(&self) -> impl Future<Output = Result<Running, StartError>> + use<> {
-        start(self.load().expect("settings in order"))
-    }
-
-    /// The bed's settings, read anew.
-    pub fn load(&self) -> Result<Config, ConfigError> {
-        self.settings.load(self.folder.path())
+    /// The bed's settings, read anew: what one more gateway over the same disk would start with.
+    pub fn config(&self) -> Config {
+        let config = self.settings.load(self.folder.path());
+        config.expect("settings in order")
     }
 
     /// Publishes a package and has it fetched once, so that it lies on disk.
@@ -211,11 +206,13 @@ impl TestBed {
             .await;
     }
 
-    /// Files in `tmp/`, which only a write under way may have.
+    /// Our files in `tmp/`, which only a write under way may have.
     pub fn temporary_files(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.disk_path().join("tmp"));
-        let entries = entries.into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).collect()
+        let paths = entries.into_iter().flatten().flatten().map(|it| it.path());
+        paths
+            .filter(|path| path.extension().is_some_and(|it| it == "part"))
+            .collect()
     }
 
     fn running(&self) -> &Running {
@@ -272,14 +269,16 @@ impl Drop for TestBed {
     }
 }
 
-/// Starting and stopping block, and both end runtimes, which no async task may do.
-async fn start(config: Config) -> Result<Running, StartError> {
+/// Starts a gateway that no bed looks after. Starting and stopping block, and both may end a
+/// runtime, which no async task may do.
+pub async fn start(config: Config) -> Result<Running, StartError> {
     tokio::task::spawn_blocking(move || server::start(config))
         .await
         .expect("a start that does not panic")
 }
 
-fn stop(gateway: Option<Running>) {
+/// Stops a gateway, if there is one, as dropping it would outside of async code.
+pub fn stop(gateway: Option<Running>) {
     let stopping = std::thread::spawn(move || drop(gateway));
     stopping.join().expect("a stop that does not panic");
 }

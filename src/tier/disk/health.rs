@@ -70,7 +70,7 @@ impl Health {
 
     /// A write failed, or the directory cannot be used at all.
     pub fn failed(&self, error: &io::Error) {
-        if is_of_the_process(error) {
+        if is_of_the_process(error) || is_of_one_place(error) {
             return;
         }
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -97,6 +97,13 @@ fn is_of_the_process(error: &io::Error) -> bool {
     )
 }
 
+/// Something that is not ours lies where one file belongs (our own finding, so without an errno).
+/// All others have their places still.
+fn is_of_one_place(error: &io::Error) -> bool {
+    let kinds = [io::ErrorKind::AlreadyExists, io::ErrorKind::NotADirectory];
+    error.raw_os_error().is_none() && kinds.contains(&error.kind())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,5 +123,17 @@ mod tests {
         let health = Health::new();
         health.failed(&Errno::MFILE.into());
         assert!(!health.is_degraded());
+    }
+
+    #[test]
+    fn a_foreign_file_in_the_place_of_one_blob_is_not_held_against_the_disk() {
+        let health = Health::new();
+        for kind in [io::ErrorKind::AlreadyExists, io::ErrorKind::NotADirectory] {
+            health.failed(&io::Error::new(kind, "no file of this cache"));
+        }
+        assert!(!health.is_degraded());
+        // The same from the kernel is trouble with a file of ours.
+        health.failed(&Errno::NOTDIR.into());
+        assert!(health.is_degraded());
     }
 }

@@ -207,6 +207,14 @@ impl DiskTier {
         self.inner.index.state()
     }
 
+    /// Waits until the index is open, or failed to; at most `patience`. Before that a lookup finds
+    /// no document, and takes a blob for one that the index has lost.
+    pub fn wait_for_index(&self, patience: Duration) {
+        if self.inner.is_claimed() {
+            self.inner.index.wait_while_starting(patience);
+        }
+    }
+
     /// Waits until the files found at start and the index agree. `false`: not within `patience`.
     pub fn wait_until_recovered(&self, patience: Duration) -> bool {
         let books = locked(&self.inner.books);

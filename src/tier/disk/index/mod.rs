@@ -72,6 +72,16 @@ impl Index {
         self.shared.state()
     }
 
+    /// Waits until it is known whether the index can be opened.
+    pub fn wait_while_starting(&self, patience: Duration) {
+        let work = self.shared.work();
+        drop(
+            self.shared
+                .changed
+                .wait_timeout_while(work, patience, |_| self.state() == State::Starting),
+        );
+    }
+
     pub fn blob(&self, key: &ObjectKey) -> Option<BlobRecord> {
         let waiting = self.shared.work().blobs.waiting(key);
         match waiting {

@@ -102,6 +102,9 @@ impl Shared {
 
     fn set_state(&self, state: State) {
         *locked(&self.state) = state;
+        // Under the lock of those who wait, or one that has just looked would miss it.
+        let _work = self.work();
+        self.changed.notify_all();
     }
 
     /// Reads in place. `None`: no store, or it broke just now, which the supervisor learns.
