@@ -97,15 +97,10 @@ impl Inner {
                 facts: Some(facts),
                 ..
             }) => Some((*len, facts.clone())),
-            _ => self.index.blob(key).map(|record| {
-                let BlobRecord {
-                    len,
-                    etag,
-                    verified,
-                    ..
-                } = record;
-                (len, Facts { etag, verified })
-            }),
+            _ => self
+                .index
+                .blob(key)
+                .map(|record| (record.len, record.into())),
         };
         match facts {
             Some((len, facts)) if len == about.len() => {
@@ -129,20 +124,28 @@ impl Inner {
 
     /// Vouches for a blob that was [`BlobLookup::Unindexed`] and whose content proved right.
     pub fn adopt(&self, key: &ObjectKey, blob: &Blob) {
+        let facts = Facts {
+            etag: blob.etag.clone(),
+            verified: true,
+            digest: None,
+        };
+        self.learn(key, blob, facts);
+    }
+
+    /// Enters what is known of a blob now, unless another has taken its place.
+    pub fn learn(&self, key: &ObjectKey, blob: &Blob, facts: Facts) {
         let place = self.layout.place(key);
         let _moving = locked(&self.moves);
         match self.same_file(&place, blob) {
             Ok(Some(about)) => {
-                let facts = Facts {
-                    etag: blob.etag.clone(),
-                    verified: true,
-                };
                 if let Err(error) = self.shelve(key, &place, &about, Some(facts)) {
-                    tracing::warn!(%key, %error, "a blob could not be adopted");
+                    tracing::warn!(%key, %error, "what is known of a blob could not be entered");
                 }
             }
             Ok(None) => {}
-            Err(error) => tracing::warn!(%key, %error, "a blob could not be adopted"),
+            Err(error) => {
+                tracing::warn!(%key, %error, "what is known of a blob could not be entered")
+            }
         }
     }
 

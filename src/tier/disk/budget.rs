@@ -47,7 +47,7 @@ pub(super) struct Books {
     pub phase: Phase,
     /// Temporaries, and what their writers may yet allocate.
     pub granted: u64,
-    /// Folders, which are never given back.
+    /// Folders and small files that are never given back.
     pub folders: u64,
     /// Quarantined files, oldest first.
     pub quarantined: VecDeque<(PathBuf, u64)>,

@@ -5,14 +5,12 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Weak};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use super::bell::Bell;
 use super::budget::{Phase, cost};
 use super::files::{self, BLOCK};
+use super::hand::{Bell, Hand};
 use super::{Inner, NoRoom, locked};
 
 /// Longest pause between two looks at what is to be done.
@@ -26,18 +24,11 @@ const PROBE: Duration = Duration::from_secs(5);
 /// read frees nothing yet, and would be taken for one that was not evicted.
 const KEEP_FREE: Duration = Duration::from_secs(30);
 
-/// Starts the thread. It holds the tier only while it works, and ends when the bell says so or the
-/// tier is gone; the receiver then hears that its other end was dropped.
-pub(super) fn spawn(tier: &Arc<Inner>, bell: Arc<Bell>) -> io::Result<Receiver<()>> {
+/// Starts the thread. It holds the tier only while it works.
+pub(super) fn spawn(tier: &Arc<Inner>) -> io::Result<Hand> {
+    let bell = Arc::clone(&tier.bell);
     let tier = Arc::downgrade(tier);
-    let (alive, ended) = mpsc::sync_channel(0);
-    thread::Builder::new()
-        .name("disk".to_owned())
-        .spawn(move || {
-            run(&tier, &bell);
-            drop(alive);
-        })?;
-    Ok(ended)
+    Hand::spawn("disk", bell, move |bell| run(&tier, bell))
 }
 
 fn run(tier: &Weak<Inner>, bell: &Bell) {

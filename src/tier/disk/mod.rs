@@ -4,6 +4,7 @@
 //! lookup ──▶ blob ──▶ shelves (in memory)        what is there, checked against the file
 //! reserve ─▶ budget ─▶ evict, then writer        room first, then the bytes, then their name
 //! start ───▶ claim ──▶ keeper: recover           whose directory, what is in it
+//!                      scrub                     whether it still is what it was
 //! document, and every change to a blob ─▶ index  sled, written behind
 //! ```
 //! The files are the truth. The shelves are the picture of them that this process works with, and
@@ -13,24 +14,26 @@
 //! Locks, in the order in which they are taken: `evicting` (one evicts at a time), `moves` (names
 //! change: renames and unlinks), `books` (sizes and recency; never held over I/O).
 
-mod bell;
 mod blob;
 mod budget;
 mod claim;
+mod content;
 mod diagnose;
 mod evict;
 mod files;
+mod hand;
 mod health;
 mod index;
 mod keeper;
 mod layout;
 mod recover;
+mod scrub;
 mod shelves;
+mod walk;
 mod writer;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,9 +42,9 @@ use crate::config;
 use crate::metrics::Metrics;
 use crate::nix::key::ObjectKey;
 use crate::object::Document;
-use bell::Bell;
 use budget::{Books, Phase};
 use claim::Claim;
+use hand::{Bell, Hand};
 use health::Health;
 use index::{Index, Place};
 use layout::Layout;
@@ -53,7 +56,7 @@ pub use health::State;
 pub use index::MAX_DOCUMENT;
 pub use writer::{BlobFacts, BlobWriter};
 
-/// How long closing waits for the tier's thread, then for what the index is to be told, and then for
+/// How long closing waits for each of the tier's threads, then for what the index is to be told, and then for
 /// the index to close.
 const CLOSING: Duration = Duration::from_secs(5);
 /// Least bound on the index's files, in bytes; the bound is this or a fiftieth of the capacity.
@@ -118,7 +121,7 @@ impl DiskTier {
             layout: Layout::new(&settings.path),
             health: Health::new(),
             index: Index::new(metrics.index_rebuilds.clone(), Arc::clone(&bell)),
-            bell: Arc::clone(&bell),
+            bell,
             books: Mutex::new(Books::new(settings.capacity)),
             progress: Condvar::new(),
             moves: Mutex::default(),
@@ -138,13 +141,17 @@ impl DiskTier {
             }
         }
         inner.show_metrics();
-        let ended = keeper::spawn(&inner, bell).map_err(|source| OpenError::Io {
+        let failed = |source| OpenError::Io {
             path: settings.path.clone(),
             source,
-        })?;
+        };
+        let hands = [
+            keeper::spawn(&inner).map_err(failed)?,
+            scrub::spawn(&inner).map_err(failed)?,
+        ];
         let last = CloseOnDrop {
             inner: Arc::clone(&inner),
-            keeper: Mutex::new(Some(ended)),
+            hands: Mutex::new(Some(hands)),
         };
         Ok(Self {
             inner,
@@ -226,7 +233,7 @@ impl DiskTier {
         books.phase == Phase::Reconciled
     }
 
-    /// Saves recency and closes the index, within 15 s. Blobs can still be read and written after,
+    /// Saves recency and closes the index, within 20 s. Blobs can still be read and written after,
     /// unknown to the index. The directory is given back with the last handle, writer included.
     pub fn close(&self) {
         self._last.close();
@@ -306,17 +313,16 @@ impl Inner {
 /// Closes the tier when its last handle goes, though writers may hold the rest of it longer.
 struct CloseOnDrop {
     inner: Arc<Inner>,
-    keeper: Mutex<Option<Receiver<()>>>,
+    hands: Mutex<Option<[Hand; 2]>>,
 }
 
 impl CloseOnDrop {
     fn close(&self) {
-        let Some(keeper) = locked(&self.keeper).take() else {
+        let Some(hands) = locked(&self.hands).take() else {
             return;
         };
-        self.inner.bell.stop();
-        // Answers when the thread drops its end; no message is ever sent.
-        let _ = keeper.recv_timeout(CLOSING);
+        hands.iter().for_each(Hand::stop);
+        hands.iter().for_each(|hand| hand.wait(CLOSING));
         let begun = Instant::now();
         while !self.inner.save_recency() {
             let left = CLOSING.saturating_sub(begun.elapsed());

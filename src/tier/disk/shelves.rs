@@ -9,6 +9,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use super::evict::{Order, Slot};
 use super::index::BlobRecord;
+use crate::nix::hash::Sha256Hash;
 use crate::nix::key::ObjectKey;
 use crate::object::ETag;
 
@@ -21,6 +22,18 @@ pub(super) struct Facts {
     pub etag: Option<ETag>,
     /// Whether the content's hash was known and agreed when the blob was committed.
     pub verified: bool,
+    /// Of the content when it was committed or first read again; only where the name is no hash.
+    pub digest: Option<Sha256Hash>,
+}
+
+impl From<BlobRecord> for Facts {
+    fn from(record: BlobRecord) -> Self {
+        Self {
+            etag: record.etag,
+            verified: record.verified,
+            digest: record.digest,
+        }
+    }
 }
 
 /// One blob.
@@ -134,13 +147,10 @@ impl Shelves {
     pub fn recall(&mut self, key: &ObjectKey, record: BlobRecord) {
         if let Some(slot) = self.slots.get(key) {
             let shelved = self.order.get_mut(*slot);
-            shelved.entry.facts.get_or_insert(Facts {
-                etag: record.etag,
-                verified: record.verified,
-            });
             if !shelved.placed {
                 shelved.entry.used = record.used;
             }
+            shelved.entry.facts.get_or_insert_with(|| record.into());
         }
     }
 
@@ -249,6 +259,7 @@ pub(super) fn record(entry: &Entry) -> Option<BlobRecord> {
         used: entry.used,
         etag: facts.etag.clone(),
         verified: facts.verified,
+        digest: facts.digest,
     })
 }
 
@@ -268,6 +279,7 @@ mod tests {
             facts: Some(Facts {
                 etag: None,
                 verified: true,
+                digest: None,
             }),
         }
     }

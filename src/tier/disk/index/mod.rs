@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use prometheus::IntCounter;
 
-use super::bell::Bell;
+use super::hand::Bell;
 use super::health::State;
 use crate::nix::key::ObjectKey;
 use crate::object::Document;

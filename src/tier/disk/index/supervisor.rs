@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use prometheus::IntCounter;
 
-use super::super::bell::Bell;
+use super::super::hand::Bell;
 use super::super::health::State;
 use super::behind::Behind;
 use super::record::BlobRecord;

@@ -4,6 +4,7 @@ mod commit;
 mod documents;
 mod recovery;
 mod room;
+mod rot;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -124,16 +125,16 @@ pub fn miss(tier: &DiskTier, key: &ObjectKey) {
     assert!(matches!(found, BlobLookup::Miss), "{key}: {found:?}");
 }
 
-/// Allocated bytes of everything below the cache directory except the index and the marker.
+/// Allocated bytes of everything below the cache directory except the index.
 pub fn allocated_below(root: &Path) -> u64 {
     let own = fs::symlink_metadata(root).unwrap().blocks() * 512;
     let entries = fs::read_dir(root).unwrap().flatten();
     entries.fold(own, |sum, entry| {
         let about = entry.metadata().unwrap();
         let name = entry.file_name();
-        let is_other = name == "narwharf-cache" || name.to_string_lossy().starts_with("index");
+        let is_index = name.to_string_lossy().starts_with("index");
         sum + match about.is_dir() {
-            _ if is_other => 0,
+            _ if is_index => 0,
             true => allocated_below(&entry.path()),
             false => about.blocks() * 512,
         }

@@ -316,6 +316,7 @@ fn what_the_index_has_no_room_to_be_told_is_told_later() {
         facts: Some(shelves::Facts {
             etag: None,
             verified: true,
+            digest: None,
         }),
     };
     let keys: Vec<_> = (0..BLOBS).map(|n| key(&format!("nar/{n}.nar"))).collect();
