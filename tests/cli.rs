@@ -67,7 +67,7 @@ fn bad_usage_is_2_and_help_is_0() {
     assert_eq!(desk.run(&["nonsense"], &[]).code, Some(2));
     let help = desk.run(&["--help"], &[]);
     assert_eq!(help.code, Some(0));
-    for command in ["serve", "check", "token", "nix-conf"] {
+    for command in ["serve", "check", "verify", "token", "nix-conf"] {
         assert!(help.out.contains(command), "{command} in\n{}", help.out);
     }
 }

@@ -4,11 +4,14 @@
 
 mod banner;
 mod check;
+mod client;
 mod logging;
 mod netrc;
 mod nix_conf;
+mod progress;
 mod serve;
 mod token;
+mod verify;
 
 use std::env;
 use std::path::PathBuf;
@@ -38,6 +41,8 @@ enum Command {
     Serve(Settings),
     /// Look whether the settings are valid, the bucket reachable and writable, the disk writable
     Check(Settings),
+    /// Read every blob of the disk cache and compare it with its hash
+    Verify(verify::Options),
     /// Make a new random token and its hash
     Token(Settings),
     /// Print lines for the nix.conf and netrc of this cache's clients
@@ -70,6 +75,10 @@ pub fn main() -> ExitCode {
         None => serve::run(&all(Settings::default())),
         Some(Command::Serve(own)) => serve::run(&all(own)),
         Some(Command::Check(own)) => check::run(&all(own)),
+        Some(Command::Verify(options)) => {
+            let settings = all(options.settings.clone());
+            verify::run(&settings, &options)
+        }
         Some(Command::Token(_)) => token::run(),
         Some(Command::NixConf(options)) => {
             let settings = all(options.settings.clone());

@@ -157,19 +157,11 @@ impl Inner {
             let Some(about) = self.same_file(&place, blob)? else {
                 return Ok(());
             };
-            let name = place.path.file_name().unwrap_or_default().to_string_lossy();
-            let to = self
-                .layout
-                .quarantine()
-                .join(format!("{:016x}-{name}", self.serial()));
-            fs::rename(&place.path, &to)?;
+            let to = files::set_aside(&self.layout, &place, self.serial())?;
             self.strike(key);
             locked(&self.books)
                 .quarantined
                 .push_back((to, allocated(&about)));
-            if let Some(sidecar) = &place.sidecar {
-                files::unlink(sidecar)?;
-            }
             self.metrics.disk_quarantined.inc();
             tracing::error!(%key, "a blob's bytes were wrong; it lies in quarantine/ now");
             Ok(())

@@ -97,15 +97,7 @@ impl Claim {
                 create_marker(layout).map_err(failed)?
             }
         };
-        match marker.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(OpenError::Locked {
-                    path: root.to_owned(),
-                });
-            }
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
-        }
+        lock(&marker, root)?;
         let was_ours = agree_on_format(&marker, root)?;
         for folder in layout.folders() {
             files::ensure_folder(&folder).map_err(failed)?;
@@ -115,6 +107,21 @@ impl Claim {
             path: layout.marker(),
             was_ours,
         })
+    }
+
+    /// Locks a cache that is there, and changes nothing. `None`: there is none.
+    pub fn take_as_it_is(layout: &Layout) -> Result<Option<Self>, OpenError> {
+        let root = layout.root();
+        let opened = open_marker(layout).map_err(|source| OpenError::of(root, source))?;
+        let Some(marker) = opened else {
+            return Ok(None);
+        };
+        lock(&marker, root)?;
+        Ok(Some(Self {
+            marker,
+            path: layout.marker(),
+            was_ours: true,
+        }))
     }
 
     /// Whether the directory at the path is still the one that was claimed.
@@ -166,6 +173,16 @@ fn open_marker(layout: &Layout) -> io::Result<Option<File>> {
         Ok(file) => Ok(file.metadata()?.is_file().then_some(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+fn lock(marker: &File, root: &Path) -> Result<(), OpenError> {
+    match marker.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked {
+            path: root.to_owned(),
+        }),
+        Err(TryLockError::Error(source)) => Err(OpenError::of(root, source)),
     }
 }
 

@@ -14,6 +14,7 @@
 //! Locks, in the order in which they are taken: `evicting` (one evicts at a time), `moves` (names
 //! change: renames and unlinks), `books` (sizes and recency; never held over I/O).
 
+mod audit;
 mod blob;
 mod budget;
 mod claim;
@@ -49,6 +50,7 @@ use health::Health;
 use index::{Index, Place};
 use layout::Layout;
 
+pub use audit::{Audit, Listed, Verdict};
 pub use blob::{Blob, BlobLookup};
 pub use claim::OpenError;
 pub use diagnose::diagnose;

@@ -22,7 +22,11 @@ pub(super) fn folders(layout: &Layout) -> io::Result<Vec<PathBuf>> {
 }
 
 fn folders_of(shelf: &Path, folders: &mut Vec<PathBuf>) -> io::Result<()> {
-    for folder in fs::read_dir(shelf)? {
+    let entries = match fs::read_dir(shelf) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for folder in entries {
         let folder = folder?;
         if folder.file_type()?.is_dir() && folder.file_name().len() == 2 {
             folders.push(folder.path());
