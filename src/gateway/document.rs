@@ -58,30 +58,40 @@ impl Gateway {
                 how: How::NegativeHit,
             };
         }
-        let mut stale = None;
-        if let Some((held, place)) = self.recall(key) {
-            match self.freshness.of(&held, now) {
-                Age::Fresh { .. } => {
-                    let how = How::Hit(place);
-                    return Answered {
-                        answer: Lookup::Found(Page::Held(held)),
-                        how,
-                    };
+        let Some((held, place)) = self.recall(key) else {
+            return self.ask_bucket(key, None).await;
+        };
+        let (tier, age) = (place.tier(), self.freshness.of(&held, now));
+        match age {
+            Age::Fresh { .. } => {
+                self.count(kind_of(key), tier, Outcome::Hit);
+                Answered {
+                    answer: Lookup::Found(Page::Held(held)),
+                    how: How::Hit(place),
                 }
-                Age::StaleAndAsked => {
-                    self.count(kind_of(key), Tier::Memory, Outcome::Stale);
-                    return Answered {
-                        answer: Lookup::Found(Page::Held(held)),
-                        how: How::Stale,
-                    };
+            }
+            Age::StaleAndAsked => {
+                self.count(kind_of(key), tier, Outcome::Stale);
+                Answered {
+                    answer: Lookup::Found(Page::Held(held)),
+                    how: How::Stale,
                 }
-                Age::Stale => stale = Some(held),
-                Age::Expired => {}
+            }
+            Age::Stale | Age::Expired => {
+                let stale = (age == Age::Stale).then_some(held);
+                let answered = self.ask_bucket(key, stale).await;
+                let outcome = match answered.how {
+                    How::Stale => Outcome::Stale,
+                    _ => Outcome::Miss,
+                };
+                self.count(kind_of(key), tier, outcome);
+                answered
             }
         }
-        self.ask_bucket(key, stale).await
     }
 
+    /// What the bucket says, in one lookup for all that ask at once; else `stale`. Counts the bucket
+    /// for each request that it answered.
     async fn ask_bucket(
         self: &Arc<Self>,
         key: &DocumentKey,
@@ -106,14 +116,19 @@ impl Gateway {
             stored,
             joined: seat.joined,
         };
+        let outcome = match &landed {
+            Lookup::Found(_) => Outcome::Hit,
+            Lookup::Absent => Outcome::Miss,
+            Lookup::Unknown(_) => Outcome::Unknown,
+        };
+        if stale.is_none() || outcome != Outcome::Unknown {
+            self.count(kind_of(key), Tier::Bucket, outcome);
+        }
         match (landed, stale) {
-            (Lookup::Unknown(_), Some(held)) => {
-                self.count(kind_of(key), Tier::Memory, Outcome::Stale);
-                Answered {
-                    answer: Lookup::Found(Page::Held(held)),
-                    how: How::Stale,
-                }
-            }
+            (Lookup::Unknown(_), Some(held)) => Answered {
+                answer: Lookup::Found(Page::Held(held)),
+                how: How::Stale,
+            },
             (Lookup::Found(Page::Large(body)), _) => Answered {
                 answer: Lookup::Found(Page::Large(body)),
                 how: How::Passed,
@@ -133,11 +148,11 @@ impl Gateway {
         }
     }
 
-    /// What memory or the index hold, of whatever age.
+    /// What memory or the index hold, of whatever age. Counts the misses on the way; how old the
+    /// find may be decides what it counts as.
     fn recall(&self, key: &DocumentKey) -> Option<(Arc<Held>, Place)> {
         let at = key.object();
         if let Some(held) = self.memory.document(at) {
-            self.count(kind_of(key), Tier::Memory, Outcome::Hit);
             return Some((held, Place::Memory));
         }
         self.count(kind_of(key), Tier::Memory, Outcome::Miss);
@@ -146,7 +161,6 @@ impl Gateway {
             self.count(kind_of(key), Tier::Index, Outcome::Miss);
             return None;
         };
-        self.count(kind_of(key), Tier::Index, Outcome::Hit);
         self.learn(key, &document.bytes);
         let validated = Freshness::monotonic(&self.clock, document.validated);
         let held = Arc::new(Held::new(document, validated));
@@ -184,15 +198,9 @@ impl Gateway {
                 Lookup::Unknown(cause) => break Lookup::Unknown(cause.into()),
             }
         };
-        let outcome = match &fetched {
-            Lookup::Found(_) => Outcome::Hit,
-            Lookup::Absent => Outcome::Miss,
-            Lookup::Unknown(cause) => {
-                tracing::warn!(key = %at, %cause, "the bucket gave no document");
-                Outcome::Unknown
-            }
-        };
-        self.count(kind_of(key), Tier::Bucket, outcome);
+        if let Lookup::Unknown(cause) = &fetched {
+            tracing::warn!(key = %at, %cause, "the bucket gave no document");
+        }
         self.keep_landed(key, seen, &fetched, stale.as_deref());
         fetched
     }

@@ -88,13 +88,17 @@ pub enum UploadError {
     Untrusted { seen: String, accepted: String },
     #[error("Content-Encoding {0} is not supported; send zstd, br, gzip, xz, bzip2 or none")]
     Encoding(String),
+    #[error("a NAR is kept as it comes: send it without Content-Encoding {0}")]
+    EncodedNar(String),
     #[error("the body is not {0} data")]
     BadEncoding(String),
     #[error("there is no room on the gateway's disk to take the upload")]
     NoRoom,
-    #[error("the gateway's disk failed: {0}")]
+    /// The cause is for the log, not for the uploader.
+    #[error("the gateway's disk failed; nothing was stored")]
     Disk(std::io::Error),
-    #[error("the bucket did not take it: {0}")]
+    /// The cause is for the log, not for the uploader.
+    #[error("the bucket behind this gateway failed; try again in a while")]
     Bucket(GatewayError),
     #[error("too many uploads at once")]
     Busy,

@@ -189,6 +189,8 @@ impl Gateway {
             .is_some_and(|since| self.freshness.is_absence_fresh(since, now))
     }
 
+    /// A read counts at each tier that it passed (miss) and at the one that answered it, so the
+    /// answers of all tiers together are the reads.
     fn count(&self, kind: Kind, tier: Tier, outcome: Outcome) {
         self.metrics.cache_lookups.of((kind, tier, outcome)).inc();
     }

@@ -64,7 +64,9 @@ impl Gateway {
             BlobLookup::Unindexed(blob) => Some(blob),
             BlobLookup::Miss => None,
         };
-        self.count(Kind::Nar, Tier::Disk, Outcome::Miss);
+        if unindexed.is_none() {
+            self.count(Kind::Nar, Tier::Disk, Outcome::Miss);
+        }
         if unindexed.is_none() && self.is_known_absent(key.object(), self.clock.now()) {
             self.count(Kind::Nar, Tier::Memory, Outcome::NegativeHit);
             return Answered {
@@ -81,6 +83,7 @@ impl Gateway {
         let at = key.object();
         if !self.uploads.enabled {
             if let BlobLookup::Hit(blob) = self.disk.lookup(at) {
+                self.count(Kind::Nar, Tier::Disk, Outcome::Hit);
                 let facts = self.blob_facts(key, &blob);
                 return Answered {
                     answer: Lookup::Found(facts),
@@ -92,6 +95,7 @@ impl Gateway {
                 .find(key)
                 .and_then(|fill| Some(fill.opened()?.facts.clone()))
             {
+                self.count(Kind::Nar, Tier::Bucket, Outcome::Hit);
                 let how = How::Forwarded {
                     stored: true,
                     joined: true,
@@ -101,7 +105,9 @@ impl Gateway {
                     how,
                 };
             }
+            self.count(Kind::Nar, Tier::Disk, Outcome::Miss);
             if self.is_known_absent(at, self.clock.now()) {
+                self.count(Kind::Nar, Tier::Memory, Outcome::NegativeHit);
                 return Answered {
                     answer: Lookup::Absent,
                     how: How::NegativeHit,
@@ -112,6 +118,12 @@ impl Gateway {
         let answer = self
             .on_engine(at, async move { gateway.ask_presence(&key).await })
             .await;
+        let outcome = match &answer {
+            Lookup::Found(_) => Outcome::Hit,
+            Lookup::Absent => Outcome::Miss,
+            Lookup::Unknown(_) => Outcome::Unknown,
+        };
+        self.count(Kind::Nar, Tier::Bucket, outcome);
         Answered {
             answer,
             how: How::Forwarded {
@@ -126,17 +138,11 @@ impl Gateway {
         let at = key.object();
         let seen = self.epochs.now(at);
         let answer = self.origin.head(at).await.map_unknown(GatewayError::from);
-        let outcome = match &answer {
-            Lookup::Found(_) => Outcome::Hit,
-            Lookup::Absent => {
-                let now = self.clock.now();
-                self.epochs
-                    .unless_written(at, seen, || self.memory.keep_absent(at, now));
-                Outcome::Miss
-            }
-            Lookup::Unknown(_) => Outcome::Unknown,
-        };
-        self.count(Kind::Nar, Tier::Bucket, outcome);
+        if let Lookup::Absent = &answer {
+            let now = self.clock.now();
+            self.epochs
+                .unless_written(at, seen, || self.memory.keep_absent(at, now));
+        }
         answer.map(|meta| self.nar_facts(key, &meta))
     }
 
@@ -169,6 +175,9 @@ impl Gateway {
         if range.is_none()
             && let Some(stream) = body.take()
         {
+            if expected.is_none() {
+                self.metrics.unverified_bytes.inc_by(stream.expected());
+            }
             return Ok(reader::passed(&self.engine, stream, expected));
         }
         let range = range.map(|range| RangeRequest::Closed {
@@ -208,6 +217,10 @@ impl Gateway {
     }
 
     async fn join_fill(self: &Arc<Self>, key: &NarKey, unindexed: Option<Blob>) -> Answered<Nar> {
+        let tier = match unindexed {
+            Some(_) => Tier::Disk,
+            None => Tier::Bucket,
+        };
         let joined = self.fills.join(key, |fill, in_flight| {
             let gateway = Arc::clone(self);
             self.engine.spawn(async move {
@@ -257,7 +270,7 @@ impl Gateway {
                 Outcome::Unknown,
             ),
         };
-        self.count(Kind::Nar, Tier::Bucket, outcome);
+        self.count(Kind::Nar, tier, outcome);
         Answered { answer, how }
     }
 

@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::lookup::Lookup;
-use crate::metrics::labels::Source;
+use crate::metrics::labels::{Source, Tier};
 use crate::object::ETag;
 
 use super::error::GatewayError;
@@ -39,6 +39,17 @@ pub enum Place {
     Memory,
     Disk,
     Index,
+}
+
+impl Place {
+    /// The same in the words of the metrics.
+    pub fn tier(self) -> Tier {
+        match self {
+            Self::Memory => Tier::Memory,
+            Self::Disk => Tier::Disk,
+            Self::Index => Tier::Index,
+        }
+    }
 }
 
 impl How {

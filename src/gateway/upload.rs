@@ -36,6 +36,10 @@ pub const DOCUMENT_ROOM: usize = 256 << 20;
 /// How long an upload waits for room before it is told to come back.
 const ROOM_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long an uploader waits for the bucket to say that its body is not needed. libcurl sends it
+/// a second after the head anyway, and a body that is here can wait for the bucket by itself.
+const PRESENCE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// For so long a NAR that the bucket was seen to hold counts as there when its narinfo arrives.
 const PRESENCE_TTL: Duration = Duration::from_secs(600);
 
@@ -127,13 +131,42 @@ impl Upload {
 
 impl Gateway {
     /// Decides on an upload by its head: before `100 Continue`, before a byte of its body.
+    ///
+    /// `len` and `encoding`: what `Content-Length` and `Content-Encoding` say, if they are there.
     pub async fn admit(
         self: &Arc<Self>,
         key: &Key,
         len: Option<u64>,
+        encoding: Option<&str>,
+    ) -> Result<Admitted, UploadError> {
+        let admitted = self.judge(key, len, encoding).await;
+        let ended = match &admitted {
+            Ok(Admitted::Wanted { .. }) => return admitted,
+            Ok(Admitted::Existing) => UploadOutcome::Existing,
+            Err(_) => UploadOutcome::Refused,
+        };
+        let kind = match key {
+            Key::Nar(_) => Kind::Nar,
+            Key::Document(document) => kind_of(document),
+        };
+        self.metrics.uploads.of((kind, ended)).inc();
+        admitted
+    }
+
+    async fn judge(
+        self: &Arc<Self>,
+        key: &Key,
+        len: Option<u64>,
+        encoding: Option<&str>,
     ) -> Result<Admitted, UploadError> {
         if !self.uploads.enabled {
             return Err(UploadError::Disabled);
+        }
+        let named = encoding.unwrap_or_default();
+        let encoding =
+            Encoding::parse(named).map_err(|_| UploadError::Encoding(named.to_owned()))?;
+        if matches!(key, Key::Nar(_)) && encoding.is_some() {
+            return Err(UploadError::EncodedNar(named.to_owned()));
         }
         let len = len.ok_or(UploadError::LengthMissing)?;
         let (limit, setting) = match key {
@@ -168,13 +201,14 @@ impl Gateway {
             return false;
         }
         let (gateway, nar) = (Arc::clone(self), key.clone());
-        let answer = self
-            .on_engine(
-                key.object(),
-                async move { gateway.ask_presence(&nar).await },
-            )
-            .await;
-        matches!(answer, Lookup::Found(facts) if facts.len == len)
+        let asking = self.on_engine(
+            key.object(),
+            async move { gateway.ask_presence(&nar).await },
+        );
+        match tokio::time::timeout(PRESENCE_PATIENCE, asking).await {
+            Ok(answer) => matches!(answer, Lookup::Found(facts) if facts.len == len),
+            Err(_) => false,
+        }
     }
 
     /// Begins an upload that was admitted as wanted.
@@ -190,6 +224,15 @@ impl Gateway {
                 ),
             };
             gateway.metrics.uploads.of((kind, outcome_of(&ended))).inc();
+            match &ended {
+                Err(UploadError::Bucket(cause)) => {
+                    tracing::warn!(key = %key.object(), %cause, "upload failed at the bucket");
+                }
+                Err(UploadError::Disk(cause)) => {
+                    tracing::warn!(key = %key.object(), %cause, "upload failed on the disk");
+                }
+                _ => {}
+            }
             ended
         });
         Upload { parts, outcome }
@@ -558,6 +601,7 @@ fn outcome_of(ended: &Result<Uploaded, UploadError>) -> UploadOutcome {
             | UploadError::ForeignUrl { .. }
             | UploadError::Untrusted { .. }
             | UploadError::Encoding(_)
+            | UploadError::EncodedNar(_)
             | UploadError::BadEncoding(_),
         ) => UploadOutcome::Refused,
     }

@@ -111,7 +111,7 @@ fn upload_status(cause: &UploadError, client: Client) -> StatusCode {
         UploadError::Conflict { .. }
         | UploadError::MissingNar { .. }
         | UploadError::OtherNar { .. } => StatusCode::CONFLICT,
-        UploadError::Encoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        UploadError::Encoding(_) | UploadError::EncodedNar(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         UploadError::NoRoom
         | UploadError::Disk(_)
         | UploadError::Bucket(_)

@@ -238,7 +238,7 @@ impl Front {
                     .await
             }
             _ => Err(Refusal::Method {
-                allow: allowed(&routed.route),
+                allow: self.allowed(&routed.route),
             }),
         };
         match (admitted, routed.route) {
@@ -256,6 +256,18 @@ impl Front {
                 receive::drain(payload).await;
                 Err(Refused::plainly(refusal))
             }
+        }
+    }
+
+    fn allowed(&self, route: &Route) -> &'static str {
+        match route {
+            Route::Object(_) | Route::CacheInfo if self.gateway.takes_uploads() => OBJECT_METHODS,
+            Route::Object(_)
+            | Route::CacheInfo
+            | Route::Home
+            | Route::Health
+            | Route::Ready
+            | Route::Metrics => READ_METHODS,
         }
     }
 
@@ -343,11 +355,4 @@ impl Refused {
 
 fn reads(method: &Method) -> bool {
     method == Method::GET || method == Method::HEAD
-}
-
-fn allowed(route: &Route) -> &'static str {
-    match route {
-        Route::Object(_) | Route::CacheInfo => OBJECT_METHODS,
-        Route::Home | Route::Health | Route::Ready | Route::Metrics => READ_METHODS,
-    }
 }

@@ -41,10 +41,10 @@ pub async fn decide(
     key: &Key,
     headers: &HeaderMap,
 ) -> Result<Admitted, Refusal> {
-    let len = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse().ok());
-    gateway.admit(key, len).await.map_err(Refusal::Upload)
+    let len = text_of(headers, CONTENT_LENGTH).and_then(|value| value.parse().ok());
+    let encoding = text_of(headers, CONTENT_ENCODING);
+    let admitted = gateway.admit(key, len, encoding).await;
+    admitted.map_err(Refusal::Upload)
 }
 
 /// Pumps the body into the gateway and waits until the object is durable and visible.
@@ -55,16 +55,10 @@ pub async fn take(
     headers: &HeaderMap,
     mut payload: Payload,
 ) -> Result<Uploaded, UploadError> {
-    let header = |name: HeaderName| {
-        headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned)
-    };
     let facts = UploadFacts {
         len,
-        content_type: header(CONTENT_TYPE),
-        content_encoding: header(CONTENT_ENCODING),
+        content_type: text_of(headers, CONTENT_TYPE).map(str::to_owned),
+        content_encoding: text_of(headers, CONTENT_ENCODING).map(str::to_owned),
     };
     let upload = gateway.upload(key, facts);
     loop {
@@ -82,6 +76,10 @@ pub async fn take(
             None => return upload.finish().await,
         }
     }
+}
+
+fn text_of(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
 }
 
 /// Reads and drops what a refused client is sending, if that is little.

@@ -218,23 +218,30 @@ impl<A: Label, B: Label, C: Label> Labels for (A, B, C) {
     }
 }
 
-/// Which statuses a kind's methods can be answered with.
+/// Which statuses a kind's methods can be answered with. "other" stands for a client that left
+/// before there was an answer.
 pub fn can_be_answered((kind, method, status): (Kind, Method, Status)) -> bool {
     let stored = !matches!(kind, Kind::Info | Kind::Other);
     let statuses: &[u16] = match (kind, method) {
-        (Kind::Nar, Method::Get | Method::Head) => &[200, 206, 304, 401, 403, 404, 416, 503],
+        (Kind::Nar, Method::Get | Method::Head) => &[200, 206, 304, 401, 404, 412, 416, 503, LEFT],
         (Kind::Narinfo | Kind::Document, Method::Get | Method::Head) => {
-            &[200, 304, 401, 403, 404, 503]
+            &[200, 304, 401, 404, 412, 503, LEFT]
         }
-        (Kind::Info, Method::Get | Method::Head) => &[200, 401],
-        (Kind::Other, Method::Get | Method::Head) => &[200, 401, 404, 503],
-        (Kind::Info, Method::Put) => &[200, 401, 403],
-        (_, Method::Put) if stored => &[200, 201, 400, 401, 403, 405, 409, 411, 413, 415, 422, 503],
-        (_, Method::Other) => &[405],
-        _ => &[],
+        (Kind::Info, Method::Get | Method::Head) => &[200, 401, LEFT],
+        (Kind::Other, Method::Get | Method::Head) => &[200, 401, 404, 414, 503, LEFT],
+        (_, Method::Put) if stored => &[
+            200, 201, 400, 401, 403, 405, 409, 411, 413, 415, 422, 503, LEFT,
+        ],
+        (Kind::Info, Method::Put) => &[200, 401, 403, 405, LEFT],
+        (Kind::Other, Method::Put | Method::Delete | Method::Other) => &[404, 405, 414, LEFT],
+        (_, Method::Delete) if stored => &[200, 401, 403, 404, 405, 503, LEFT],
+        _ => &[405, LEFT],
     };
     statuses.iter().any(|code| Status::of(*code) == status)
 }
+
+/// What [`Status::of`] knows as "other".
+const LEFT: u16 = 0;
 
 /// Which sources a kind can be served from.
 pub fn can_serve((kind, source): (Kind, Source)) -> bool {
@@ -253,11 +260,15 @@ pub fn can_serve((kind, source): (Kind, Source)) -> bool {
     }
 }
 
-/// What a tier can answer about a kind.
+/// What a tier can answer about a kind. A read counts as a miss at each tier that it passed and with
+/// another result at the one that answered it (the bucket's miss is an answer too: not there).
 pub fn can_look_up((kind, tier, result): (Kind, Tier, Outcome)) -> bool {
     match (kind, tier) {
-        (Kind::Nar, Tier::Disk) => matches!(result, Outcome::Hit | Outcome::Miss),
-        (Kind::Nar, Tier::Memory) => matches!(result, Outcome::NegativeHit | Outcome::Miss),
+        (Kind::Nar, Tier::Disk) => {
+            matches!(result, Outcome::Hit | Outcome::Miss | Outcome::Unknown)
+        }
+        // Of NARs memory knows nothing but which are absent.
+        (Kind::Nar, Tier::Memory) => matches!(result, Outcome::NegativeHit),
         (Kind::Narinfo | Kind::Document, Tier::Memory) => !matches!(result, Outcome::Unknown),
         (Kind::Narinfo | Kind::Document, Tier::Index) => {
             matches!(result, Outcome::Hit | Outcome::Miss | Outcome::Stale)

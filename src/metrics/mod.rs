@@ -94,7 +94,7 @@ impl Metrics {
             http_requests: Counters::new(
                 r,
                 "http_requests_total",
-                "Requests answered",
+                "Requests that are over; status other: the client left before there was an answer",
                 labels::can_be_answered,
             ),
             http_request_seconds: Histograms::new(
@@ -125,13 +125,17 @@ impl Metrics {
             cache_lookups: Counters::new(
                 r,
                 "cache_lookups_total",
-                "What each tier answered",
+                "Reads, counted at each tier they passed (miss) and at the one that answered them",
                 labels::can_look_up,
             ),
             memory_bytes: Gauges::new(r, "memory_bytes", "Bytes held by a memory cache", |_| true),
             memory_entries: Gauges::new(r, "memory_entries", "Entries in a memory cache", |_| true),
             disk_bytes: table::gauge(r, "disk_bytes", "Allocated bytes of blobs and temporaries"),
-            disk_capacity_bytes: table::gauge(r, "disk_capacity_bytes", "disk.capacity"),
+            disk_capacity_bytes: table::gauge(
+                r,
+                "disk_capacity_bytes",
+                "Most bytes the disk tier may take (disk.capacity)",
+            ),
             disk_blobs: table::gauge(r, "disk_blobs", "Blobs in the disk tier"),
             disk_reserved_bytes: table::gauge(
                 r,
@@ -231,13 +235,13 @@ impl Metrics {
             origin_up: Gauges::new(
                 r,
                 "origin_up",
-                "Whether the origin's last answer was an answer",
+                "1 while the origin answers, 0 since it last failed to",
                 |(origin,)| origin == Origin::Bucket,
             ),
             bucket_operations: Counters::new(
                 r,
                 "bucket_operations_total",
-                "Bucket operations by R2's price classes (a: writes and lists, b: reads)",
+                "Requests to the bucket by R2's price classes (a: writes and lists, b: reads), each try counted",
                 |_| true,
             ),
             uploads: Counters::new(r, "uploads_total", "Uploads ended, by how", |(kind, _)| {
@@ -253,7 +257,7 @@ impl Metrics {
             unknown_answers: Counters::new(
                 r,
                 "unknown_answers_total",
-                "Requests answered 503 because nobody could say, by why",
+                "Requests that nobody could answer for now (503, or 422 to uploaders that cannot come back), by why",
                 |_| true,
             ),
             log_lines_dropped: table::counter(

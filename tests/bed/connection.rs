@@ -220,6 +220,23 @@ impl Connection {
         std::mem::replace(&mut self.buffer, rest)
     }
 
+    /// Whether exactly these bytes come next. Keeps none of them, so many may read much at once.
+    pub async fn brings(&mut self, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            if self.buffer.is_empty() && !self.receive().await {
+                return false;
+            }
+            let count = self.buffer.len().min(bytes.len());
+            let (next, later) = bytes.split_at(count);
+            if self.buffer[..count] != *next {
+                return false;
+            }
+            self.buffer.drain(..count);
+            bytes = later;
+        }
+        true
+    }
+
     /// Everything up to the end of the connection.
     pub async fn rest(&mut self) -> Vec<u8> {
         self.bytes(usize::MAX).await

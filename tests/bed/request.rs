@@ -88,6 +88,10 @@ impl Request {
         self.header("Expect", "100-continue")
     }
 
+    pub fn method(&self) -> &'static str {
+        self.method
+    }
+
     /// The head as it goes over the wire. A body has its length, unless a header says otherwise.
     pub fn head_bytes(&self, host: &str) -> Vec<u8> {
         let mut text = format!("{} {} HTTP/1.1\r\n", self.method, self.target);

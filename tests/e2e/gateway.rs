@@ -36,8 +36,14 @@ pub struct Gateway {
 impl Gateway {
     /// Starts `narwharf` in `folder`, its working directory, in front of `bucket`, with [`TOKEN`].
     pub fn start(folder: &Path, bucket: &Bucket) -> Self {
+        Self::start_with(folder, bucket, &[])
+    }
+
+    /// Like [`Gateway::start`], with settings besides.
+    pub fn start_with(folder: &Path, bucket: &Bucket, more: &[Setting]) -> Self {
         let mut settings = bucket.settings();
         settings.push(("AUTH__UPLOAD_TOKEN", TOKEN.to_owned()));
+        settings.extend_from_slice(more);
         Self::spawn(folder, &settings)
     }
 

@@ -4,6 +4,7 @@
 //! cargo built, its files, its sockets, its signals. Each test makes a folder with a gateway and as many
 //! Nix stores as it has machines; nothing of the host's Nix is read or written.
 
+mod actions;
 mod bucket;
 mod closure;
 mod copies;

@@ -17,12 +17,13 @@ use crate::closure::{Closure, nar_of};
 
 /// See the module's words.
 pub struct Machine {
-    folder: PathBuf,
+    /// Where everything of it lies, `nix.conf` too, and where its commands run.
+    pub folder: PathBuf,
 }
 
 /// A signing key and its public half, as Nix writes them.
 pub struct KeyPair {
-    secret: PathBuf,
+    pub secret: PathBuf,
     /// `name:base64`, for `trusted-public-keys`.
     pub public: String,
 }
@@ -172,7 +173,8 @@ impl Machine {
         self.run(&["nix-store", "--verify", "--check-contents"]);
     }
 
-    fn command<S: AsRef<str>>(&self, words: &[S]) -> Command {
+    /// A command in this machine's environment, yet to be run.
+    pub fn command<S: AsRef<str>>(&self, words: &[S]) -> Command {
         let mut command = Command::new(words[0].as_ref());
         command
             .args(words[1..].iter().map(AsRef::as_ref))

@@ -1,6 +1,9 @@
 //! Fills: one read of the bucket for all who ask, and never a whole answer with wrong bytes.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+
+use futures_util::future::{join, join_all};
 
 use crate::bed::r2sim::{Fault, Operation, Rule};
 use crate::bed::{Answer, Built, KIB, MIB, Package, TestBed, get};
@@ -50,6 +53,46 @@ async fn the_first_byte_arrives_before_the_bucket_has_sent_half() {
     // and the rest once it goes on
     held.release();
     assert!(client.bytes(8 * MIB - nearly).await == hello.nar_bytes[nearly..]);
+}
+
+/// A release day: fifty builders, one large NAR that nobody here has yet, a bucket that pauses.
+#[tokio::test]
+async fn fifty_builders_get_a_large_nar_for_one_read() {
+    fifty_builders_get(8 * MIB).await;
+}
+
+#[tokio::test]
+#[ignore = "3 GiB through loopback: for a machine with time (make soak)"]
+async fn fifty_builders_get_a_very_large_nar_for_one_read() {
+    fifty_builders_get(64 * MIB).await;
+}
+
+async fn fifty_builders_get(len: usize) {
+    let bed = TestBed::start().await;
+    let large = bed.bucket.publish(Package::named("large").nar_bytes(len));
+    let held = bed
+        .bucket
+        .fault(Rule::get(&large.nar).plays(Fault::HoldAfter(len as u64 / 2 - 1)));
+    let begun = AtomicUsize::new(0);
+    let builder = async || {
+        let mut client = bed.connect().await;
+        client.send_head(&get(&large.nar)).await;
+        assert_eq!(client.head().await.length(), Some(len));
+        assert!(client.brings(&large.nar_bytes[..1]).await);
+        begun.fetch_add(1, Ordering::Relaxed);
+        assert!(client.brings(&large.nar_bytes[1..]).await);
+    };
+    let go_on = async {
+        // Everybody has a first byte, and the bucket has not sent half
+        bed.until("fifty first bytes", || begun.load(Ordering::Relaxed) == 50)
+            .await;
+        assert!(bed.bucket.log().bytes_out(&large.nar) < len as u64 / 2);
+        held.release();
+    };
+    // In this order: fifty builders at once leave nothing of a poll to whoever comes after them.
+    join(go_on, join_all((0..50).map(|_| builder()))).await;
+    assert_eq!(bed.bucket.reads(&large.nar), 1);
+    assert_eq!(bed.bucket.log().bytes_out(&large.nar), len as u64);
 }
 
 /// The client that began a fill hangs up, whenever it likes: the others do not notice.
@@ -243,18 +286,17 @@ async fn a_nar_whose_name_is_no_hash_is_held_to_its_narinfo() {
 /// Whose hash nobody knows is served all the same, but counted, and never called immutable.
 #[tokio::test]
 async fn a_nar_whose_hash_nobody_knows_is_counted_as_unverified() {
-    let bed = TestBed::start().await;
-    let package = Package::named("hello").nar_bytes(MIB).named_as_nix_serve();
-    let package = bed.bucket.publish(package);
-    let answer = bed.ask(get(&package.nar)).await;
-    assert!(answer.is(&package.nar_bytes));
-    assert!(
-        !answer
-            .header("cache-control")
-            .expect("a policy")
-            .contains("immutable")
-    );
-    assert_eq!(bed.metric("narwharf_unverified_bytes_total"), MIB as u64);
+    for max_nar in ["1GiB", "64KiB"] {
+        let bed = TestBed::with(|s| s.set("disk.max_nar", max_nar)).await;
+        let package = Package::named("hello").nar_bytes(MIB).named_as_nix_serve();
+        let package = bed.bucket.publish(package);
+        let answer = bed.ask(get(&package.nar)).await;
+        assert!(answer.is(&package.nar_bytes));
+        let policy = answer.header("cache-control").expect("a policy");
+        assert!(!policy.contains("immutable"), "{policy}");
+        let unverified = bed.metric("narwharf_unverified_bytes_total");
+        assert_eq!(unverified, MIB as u64, "disk.max_nar = {max_nar}");
+    }
 }
 
 fn assert_right_or_not_whole(what: &str, answer: &Answer, package: &Built) {
