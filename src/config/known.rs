@@ -20,7 +20,7 @@ const SECTIONS: [Section; 10] = [
 ];
 
 /// Settings of the contract whose part is not built yet: refused, so that nobody believes in them.
-const NOT_YET: [&str; 8] = [
+const NOT_YET: [&str; 7] = [
     "substituter",
     "server.tls",
     "bucket.parallel_above",
@@ -28,7 +28,6 @@ const NOT_YET: [&str; 8] = [
     "uploads.part_size",
     "uploads.merge_signatures",
     "signing.secret_key_file",
-    "disk.index_size",
 ];
 
 /// Never taken from a settings file, which is copied, committed and read by many.

@@ -12,6 +12,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use bytesize::ByteSize;
 use secrecy::SecretString;
 
 use super::error::{ConfigError, Problem};
@@ -22,6 +23,10 @@ use super::{
     Auth, Bucket, BucketKind, Cache, Config, Disk, Listen, Log, Memory, Metrics, Namespaces,
     Server, Signing, Uploads, file, secret,
 };
+
+/// Least `disk.index_size`, in bytes: a compaction begins at three quarters of it, and what waits to be
+/// written meanwhile must fit into the rest.
+const LEAST_INDEX: u64 = 64 << 20;
 
 /// # Errors
 /// All combinations that cannot be, and all secrets' files that cannot be read.
@@ -133,11 +138,16 @@ impl Judge<'_> {
             );
             self.refuse("disk.path", what);
         }
+        if disk.index_size.0 < LEAST_INDEX {
+            let what = format!("is too small; allowed is {} or more", ByteSize(LEAST_INDEX));
+            self.refuse("disk.index_size", what);
+        }
         Disk {
             path,
             capacity: disk.capacity.0,
             min_free: disk.min_free.0,
             max_nar: disk.max_nar.map(|size| size.0),
+            index_size: disk.index_size.0,
             index_cache: disk.index_cache.0,
         }
     }

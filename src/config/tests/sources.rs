@@ -126,7 +126,6 @@ fn what_is_not_built_yet_is_refused_whatever_its_value() {
         "[uploads]\npart_size = 'x'",
         "[uploads]\nmerge_signatures = false",
         "[signing]\nsecret_key_file = ''",
-        "[disk]\nindex_size = '512MiB'",
     ] {
         let problem = desk.problems_in(text);
         assert!(

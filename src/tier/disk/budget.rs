@@ -66,6 +66,14 @@ impl Books {
         }
     }
 
+    /// Forgets a directory that is there no longer. Its writers still give back what they were granted.
+    pub fn begin_anew(&mut self) {
+        *self = Self {
+            granted: self.granted,
+            ..Self::new(self.capacity)
+        };
+    }
+
     /// Everything on disk and everything promised.
     pub fn total(&self) -> u64 {
         self.fixed() + self.evictable()

@@ -7,7 +7,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -122,6 +122,26 @@ impl Claim {
             path: layout.marker(),
             was_ours: true,
         }))
+    }
+
+    /// Whether what is at the path now may be claimed in the place of what was: it carries our marker,
+    /// or the old marker was removed and the place is on the same file system as before. So a
+    /// cache that somebody cleared is begun anew, but one that was moved away or whose disk was
+    /// unmounted is waited for.
+    pub fn may_be_succeeded(&self, layout: &Layout) -> io::Result<bool> {
+        if open_marker(layout)?.is_some() {
+            return Ok(true);
+        }
+        let claimed = self.marker.metadata()?;
+        let root = layout.root();
+        let parent = root.parent().filter(|parent| *parent != Path::new(""));
+        let place = match fs::metadata(root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::metadata(parent.unwrap_or(Path::new(".")))?
+            }
+            place => place?,
+        };
+        Ok(claimed.nlink() == 0 && claimed.dev() == place.dev())
     }
 
     /// Whether the directory at the path is still the one that was claimed.
@@ -378,8 +398,24 @@ mod tests {
         assert!(claim.holds().unwrap());
         fs::rename(dir.path().join("cache"), dir.path().join("moved")).unwrap();
         assert!(!claim.holds().unwrap());
+        assert!(
+            !claim.may_be_succeeded(&layout(&dir)).unwrap(),
+            "it may return"
+        );
         let _new = Claim::take(&layout(&dir)).unwrap();
         assert!(!claim.holds().unwrap());
+        assert!(claim.may_be_succeeded(&layout(&dir)).unwrap());
+    }
+
+    #[test]
+    fn a_directory_that_was_removed_or_cleared_may_be_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let claim = Claim::take(&layout(&dir)).unwrap();
+        fs::remove_dir_all(dir.path().join("cache")).unwrap();
+        assert!(!claim.holds().unwrap());
+        assert!(claim.may_be_succeeded(&layout(&dir)).unwrap());
+        fs::create_dir(dir.path().join("cache")).unwrap();
+        assert!(claim.may_be_succeeded(&layout(&dir)).unwrap());
     }
 
     #[test]

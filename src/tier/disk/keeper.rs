@@ -59,13 +59,15 @@ struct Duties {
 impl Duties {
     fn attend(&mut self, tier: &Arc<Inner>) {
         if tier.is_claimed() {
+            self.look_for_it(tier);
             self.recover(tier);
             self.make_room(tier);
             if self.saved.elapsed() >= SAVE_RECENCY && tier.save_recency() {
                 self.saved = Instant::now();
             }
         }
-        if tier.health.is_degraded() && self.probed.elapsed() >= PROBE {
+        let is_out_of_use = tier.health.is_degraded() || !tier.is_claimed();
+        if is_out_of_use && self.probed.elapsed() >= PROBE {
             self.probed = Instant::now();
             match try_again(tier) {
                 Ok(()) => tier.health.worked(),
@@ -74,11 +76,17 @@ impl Duties {
         }
     }
 
+    /// Notices a directory that was removed or moved before anybody writes to it.
+    fn look_for_it(&self, tier: &Inner) {
+        match tier.holds_claim() {
+            Ok(true) => {}
+            Ok(false) => tier.health.failed(&gone()),
+            Err(error) => tier.health.failed(&error),
+        }
+    }
+
     /// Trouble on the way is noted where it is met, and met again by whoever needs the room.
     fn make_room(&mut self, tier: &Inner) {
-        if tier.health.is_degraded() {
-            return;
-        }
         let _ = tier.keep_low_water();
         if self.kept_free.elapsed() >= KEEP_FREE {
             self.kept_free = Instant::now();
@@ -99,20 +107,30 @@ impl Duties {
     }
 }
 
-/// Whether the disk takes writes again; where it could not be claimed at start, claims it.
+/// Whether the disk takes writes again. Claims the directory where that failed at start, and anew
+/// where it was removed since.
 pub(super) fn try_again(tier: &Arc<Inner>) -> io::Result<()> {
     if !tier.is_claimed() {
         return tier.claim().map_err(io::Error::other);
     }
     if !tier.holds_claim()? {
-        return Err(io::Error::other(
-            "the directory is gone, or another has taken its place",
-        ));
+        let may_claim = match &*locked(&tier.claim) {
+            Some(claim) => claim.may_be_succeeded(&tier.layout)?,
+            None => true,
+        };
+        return match may_claim {
+            true => tier.claim_again().map_err(io::Error::other),
+            false => Err(gone()),
+        };
     }
     for folder in tier.layout.folders() {
         files::ensure_folder(&folder)?;
     }
     probe(tier)
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the directory is gone, or another has taken its place")
 }
 
 /// Writes, syncs and removes a block, paid for like any other.

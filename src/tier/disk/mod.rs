@@ -35,7 +35,7 @@ mod writer;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::clock::Clock;
@@ -61,8 +61,6 @@ pub use writer::{BlobFacts, BlobWriter};
 /// How long closing waits for each of the tier's threads, then for what the index is to be told, and then for
 /// the index to close.
 const CLOSING: Duration = Duration::from_secs(5);
-/// Least bound on the index's files, in bytes; the bound is this or a fiftieth of the capacity.
-const LEAST_INDEX: u64 = 64 << 20;
 
 /// Why a blob cannot be stored now. The gateway then streams through unstored.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +102,7 @@ struct Inner {
     preallocates: AtomicBool,
     serial: AtomicU64,
     /// Last, so that the directory is given back after everything else.
-    claim: OnceLock<Claim>,
+    claim: Mutex<Option<Claim>>,
 }
 
 impl DiskTier {
@@ -131,7 +129,7 @@ impl DiskTier {
             written: AtomicU64::new(0),
             preallocates: AtomicBool::new(true),
             serial: AtomicU64::new(clock_serial(&clock)),
-            claim: OnceLock::new(),
+            claim: Mutex::default(),
             settings: settings.clone(),
             metrics,
             clock,
@@ -244,11 +242,25 @@ impl DiskTier {
 
 impl Inner {
     fn is_claimed(&self) -> bool {
-        self.claim.get().is_some()
+        locked(&self.claim).is_some()
     }
 
     fn holds_claim(&self) -> io::Result<bool> {
-        self.claim.get().map_or(Ok(false), Claim::holds)
+        locked(&self.claim).as_ref().map_or(Ok(false), Claim::holds)
+    }
+
+    /// Takes what is at the path in the place of what was claimed before and is there no longer.
+    fn claim_again(&self) -> Result<(), OpenError> {
+        // First, for it must not meet the new directory.
+        self.index.close(CLOSING);
+        {
+            let _alone = locked(&self.evicting);
+            let _moving = locked(&self.moves);
+            locked(&self.claim).take();
+            locked(&self.books).begin_anew();
+        }
+        tracing::warn!(path = %self.settings.path.display(), "the cache directory is begun anew");
+        self.claim()
     }
 
     /// Takes the directory and begins to use it.
@@ -262,13 +274,12 @@ impl Inner {
         let place = Place {
             dir: self.layout.index(),
             cache: self.settings.index_cache,
-            limit: LEAST_INDEX.max(self.settings.capacity / 50),
+            limit: self.settings.index_size,
             expected: claim.was_ours,
         };
         self.index.start(place).map_err(failed)?;
-        if self.claim.set(claim).is_ok() {
-            self.health.worked();
-        }
+        *locked(&self.claim) = Some(claim);
+        self.health.worked();
         self.bell.ring();
         Ok(())
     }

@@ -132,6 +132,39 @@ impl Store {
         })
     }
 
+    /// Calls `visit` with the key and the stored form of each document.
+    pub fn each_document(
+        &self,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), Trouble>,
+    ) -> Result<(), Trouble> {
+        guarded(|| {
+            for item in &self.documents {
+                let (key, value) = item?;
+                visit(&key, &value)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes over all blobs of another database.
+    pub fn copy_blobs(&self, from: &Self) -> Result<(), Trouble> {
+        guarded(|| {
+            for item in &from.blobs {
+                let (key, value) = item?;
+                self.blobs.insert(key, value)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Enters a document in its stored form.
+    pub fn put_document(&self, key: &[u8], stored: &[u8]) -> Result<(), Trouble> {
+        guarded(|| {
+            self.documents.insert(key, stored)?;
+            Ok(())
+        })
+    }
+
     /// Bytes of its files.
     pub fn size(&self) -> Result<u64, Trouble> {
         guarded(|| Ok(self.db.size_on_disk()?))

@@ -1,10 +1,12 @@
 //! The disk tier as a whole, on a real file system: what a caller sees, and what lies on disk after.
 
 mod commit;
+mod damage;
 mod documents;
 mod recovery;
 mod room;
 mod rot;
+mod sick;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -39,6 +41,7 @@ impl Bed {
             capacity,
             min_free: 0,
             max_nar: None,
+            index_size: 64 * MIB,
             index_cache: MIB,
         };
         Self {
@@ -139,6 +142,18 @@ pub fn allocated_below(root: &Path) -> u64 {
             false => about.blocks() * 512,
         }
     })
+}
+
+/// Copies a folder with all in it.
+pub fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().flatten() {
+        let beside = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_folder(&entry.path(), &beside),
+            false => drop(fs::copy(entry.path(), beside).unwrap()),
+        }
+    }
 }
 
 /// Names in a folder, sorted.
