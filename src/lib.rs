@@ -24,6 +24,7 @@ pub mod cli;
 pub mod server;
 
 pub mod http;
+pub mod human;
 
 pub mod gateway;
 

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use paths::{Mention, mentions};
 
 const LEAVES: &[&str] = &[
-    "nix", "config", "metrics", "range", "clock", "body", "lookup", "object",
+    "nix", "config", "metrics", "range", "clock", "body", "lookup", "object", "human",
 ];
 
 /// Who may use whom: the first column's module, then the modules of this crate it may name.
@@ -33,6 +33,7 @@ const ARROWS: &[(&str, &[&[&str]])] = &[
     ("body", &[LEAVES]),
     ("lookup", &[LEAVES]),
     ("object", &[LEAVES]),
+    ("human", &[]),
 ];
 
 const FREE: &[&str] = &["server", "cli", "main", "lib"];

@@ -2,16 +2,18 @@
 //!
 //! Exit codes are part of the contract: 0 done, 1 found problems, 2 bad usage or settings.
 
+mod ask;
 mod banner;
 mod check;
-mod client;
 mod logging;
 mod netrc;
 mod nix_conf;
 mod progress;
 mod serve;
+mod stats;
 mod token;
 mod verify;
+mod warm;
 
 use std::env;
 use std::path::PathBuf;
@@ -43,10 +45,14 @@ enum Command {
     Check(Settings),
     /// Read every blob of the disk cache and compare it with its hash
     Verify(verify::Options),
+    /// Have the running server fetch closures into its tiers
+    Warm(warm::Options),
     /// Make a new random token and its hash
     Token(Settings),
     /// Print lines for the nix.conf and netrc of this cache's clients
     NixConf(nix_conf::Options),
+    /// Show how the running server is doing
+    Stats(stats::Options),
 }
 
 /// Taken before and after the command alike: `--config a check --config b` reads both.
@@ -79,10 +85,18 @@ pub fn main() -> ExitCode {
             let settings = all(options.settings.clone());
             verify::run(&settings, &options)
         }
+        Some(Command::Warm(options)) => {
+            let settings = all(options.settings.clone());
+            warm::run(&settings, &options)
+        }
         Some(Command::Token(_)) => token::run(),
         Some(Command::NixConf(options)) => {
             let settings = all(options.settings.clone());
             nix_conf::run(&settings, &options)
+        }
+        Some(Command::Stats(options)) => {
+            let settings = all(options.settings.clone());
+            stats::run(&settings, &options)
         }
     };
     done.unwrap_or_else(|error| {

@@ -4,7 +4,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use bytesize::ByteSize;
+use crate::human;
 
 /// How often the bar is drawn anew, and how often a line is printed where there is none.
 const DRAW: Duration = Duration::from_millis(100);
@@ -77,8 +77,8 @@ impl Progress {
         let figures = format!(
             "{:.0} % of {}, {}/s",
             share * 100.0,
-            ByteSize(self.total),
-            ByteSize((done as f64 / self.begun.elapsed().as_secs_f64().max(0.001)) as u64),
+            human::bytes(self.total),
+            human::bytes((done as f64 / self.begun.elapsed().as_secs_f64().max(0.001)) as u64),
         );
         if !self.is_terminal {
             return format!("{}: {figures}", self.what);

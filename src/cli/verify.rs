@@ -8,18 +8,17 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use bytesize::ByteSize;
 use clap::Args;
-use hyper::{Method, StatusCode};
 
 use super::Settings;
-use super::client::{Client, Reach};
+use super::ask::{Server, Whom};
 use super::progress::Progress;
 use crate::config::Config;
+use crate::human;
 use crate::nix::key::ObjectKey;
 use crate::tier::disk::{Audit, Listed, Verdict};
 
-#[derive(Args, Clone, Debug, Default)]
+#[derive(Args, Debug)]
 pub struct Options {
     #[command(flatten)]
     pub settings: Settings,
@@ -27,7 +26,7 @@ pub struct Options {
     #[arg(long)]
     repair: bool,
     #[command(flatten)]
-    reach: Reach,
+    whom: Whom,
 }
 
 /// What was found, for the last lines.
@@ -50,7 +49,7 @@ pub fn run(settings: &Settings, options: &Options) -> anyhow::Result<ExitCode> {
     };
     let repair = options
         .repair
-        .then(|| Repair::new(&config, &options.reach, &audit))
+        .then(|| Repair::new(&config, &options.whom, &audit))
         .transpose()?;
     let blobs = audit
         .list()
@@ -92,7 +91,7 @@ pub fn run(settings: &Settings, options: &Options) -> anyhow::Result<ExitCode> {
     writeln!(
         out,
         "{} in {} blobs read in {:.1} s",
-        ByteSize(summary.bytes),
+        human::bytes(summary.bytes),
         summary.sound + summary.unnamed + summary.wrong.len(),
         took.as_secs_f64()
     )?;
@@ -140,50 +139,35 @@ impl Summary {
 enum Repair<'a> {
     /// No server is at work.
     Alone(&'a Audit),
-    Server {
-        client: Client,
-        runtime: tokio::runtime::Runtime,
-    },
+    Server(Server),
 }
 
 impl<'a> Repair<'a> {
-    fn new(config: &Config, reach: &Reach, audit: &'a Audit) -> anyhow::Result<Self> {
+    fn new(config: &Config, whom: &Whom, audit: &'a Audit) -> anyhow::Result<Self> {
         if audit.is_alone() {
             return Ok(Self::Alone(audit));
         }
-        let client = Client::new(config, reach)?;
-        if !client.has_token() {
+        let server = whom.server(config)?;
+        if !server.has_token() {
             bail!(
                 "a server is at work on {}; to repair beside it, show it a token with scope admin: \
                  --token-file FILE or NARWHARF_TOKEN (or stop it first)",
                 config.disk.path.display()
             );
         }
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .context("cannot start a runtime")?;
-        Ok(Self::Server { client, runtime })
+        Ok(Self::Server(server))
     }
 
     fn take_out(&self, key: &ObjectKey) -> anyhow::Result<()> {
-        let (client, runtime) = match self {
+        let server = match self {
             Self::Alone(audit) => return Ok(audit.set_aside(key)?),
-            Self::Server { client, runtime } => (client, runtime),
+            Self::Server(server) => server,
         };
-        let path = format!("/{key}");
-        let status = runtime
-            .block_on(client.ask(Method::DELETE, &path))?
-            .status();
-        match status {
+        match server.ask("DELETE", key.as_str(), "*/*")?.status {
             // Not there any longer will do.
-            status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(()),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                bail!("the server does not take the token for one with scope admin")
-            }
-            StatusCode::METHOD_NOT_ALLOWED => {
-                bail!("the server knows no token with scope admin; add one, or stop it first")
-            }
+            200..300 | 404 => Ok(()),
+            401 | 403 => bail!("the server does not take the token for one with scope admin"),
+            405 => bail!("the server knows no token with scope admin; add one, or stop it first"),
             status => bail!("the server answered {status}"),
         }
     }

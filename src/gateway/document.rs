@@ -15,16 +15,17 @@ use crate::nix::key::{DocumentKey, DocumentKind, NarKey};
 use crate::nix::narinfo::{self, Narinfo};
 use crate::object::{Document, ObjectMeta};
 use crate::origin::{Ask, Fetched, ObjectStream, Tries};
-use crate::tier::memory::Held;
 
 use super::Gateway;
 use super::encoding::Encoding;
 use super::epochs::Epoch;
 use super::error::GatewayError;
 use super::freshness::{Age, Freshness, REVALIDATION_PATIENCE};
-use super::handover::Handover;
 use super::reader;
 use super::served::{Answered, How, Place};
+
+pub use super::handover::Handover;
+pub use crate::tier::memory::Held;
 
 /// Larger documents are not kept in memory or in the index but passed (`design.md` §10.11).
 pub const MAX_KEPT: u64 = 64 * 1024;

@@ -1,17 +1,26 @@
 //! Content-Encodings of uploaded documents: understood, replayed, and taken off where a client
 //! could not read them. Nix writes its own names (`br gzip zstd xz bzip2 none`) on upload.
 
+use std::io;
+
 use async_compression::tokio::bufread::{
     BrotliDecoder, BzDecoder, GzipDecoder, XzDecoder, ZstdDecoder,
 };
 use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio_util::io::{ReaderStream, StreamReader};
+
+use crate::body::{BodyError, Piece, Pieces, Reading};
 
 /// Most bytes a document may have once decoded (`design.md` §10.10).
 pub const MAX_DECODED: u64 = 64 << 20;
 
 /// Memory an xz stream may ask for; its header can claim gigabytes.
 const XZ_MEMORY: u64 = 64 << 20;
+
+/// Bytes decoded at a time.
+const DECODED_CHUNK: usize = 32 << 10;
 
 /// An encoding we can take off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +71,19 @@ impl Encoding {
         }
     }
 
+    /// The decoded body as it comes. One that is damaged, or longer than [`MAX_DECODED`], ends in
+    /// an error and thus cuts its answer short.
+    pub fn decoding(self, pieces: Pieces) -> Pieces {
+        let packed = StreamReader::new(Reading::new(pieces).map_err(io::Error::other));
+        match self {
+            Self::Brotli => bounded(BrotliDecoder::new(packed)),
+            Self::Gzip => bounded(GzipDecoder::new(packed)),
+            Self::Zstd => bounded(ZstdDecoder::new(packed)),
+            Self::Xz => bounded(XzDecoder::with_mem_limit(packed, XZ_MEMORY)),
+            Self::Bzip2 => bounded(BzDecoder::new(packed)),
+        }
+    }
+
     /// The decoded bytes, at most [`MAX_DECODED`].
     pub async fn decode(self, bytes: &[u8]) -> Result<Bytes, DecodeError> {
         match self {
@@ -72,6 +94,19 @@ impl Encoding {
             Self::Bzip2 => read_bounded(BzDecoder::new(bytes)).await,
         }
     }
+}
+
+fn bounded(decoder: impl AsyncRead + Send + 'static) -> Pieces {
+    let mut left = MAX_DECODED;
+    let plain = ReaderStream::with_capacity(decoder, DECODED_CHUNK);
+    Box::pin(plain.map(move |chunk| {
+        let damaged = |cause| BodyError::Source(DecodeError::Damaged(cause).to_string());
+        let chunk = chunk.map_err(damaged)?;
+        left = left
+            .checked_sub(chunk.len() as u64)
+            .ok_or_else(|| BodyError::Source(DecodeError::TooLarge.to_string()))?;
+        Ok(Piece::Bytes(chunk))
+    }))
 }
 
 async fn read_bounded(decoder: impl AsyncRead + Unpin) -> Result<Bytes, DecodeError> {

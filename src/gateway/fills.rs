@@ -57,6 +57,16 @@ impl Fills {
             .cloned()
     }
 
+    /// Those under way now, in no order.
+    pub fn all(&self) -> Vec<Arc<Fill>> {
+        self.table
+            .lock()
+            .expect("no panic under the table's lock")
+            .values()
+            .cloned()
+            .collect()
+    }
+
     pub fn count(&self) -> usize {
         self.table
             .lock()

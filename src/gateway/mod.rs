@@ -19,6 +19,7 @@ mod progress;
 mod pulse;
 mod reader;
 pub mod served;
+mod under_way;
 pub mod upload;
 
 use std::sync::Arc;
@@ -26,8 +27,10 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
+pub use crate::tier::disk::{Seen as SeenBlob, Survey};
 pub use encoding::{DecodeError, Encoding};
 pub use nar::Nar;
+pub use under_way::UnderWay;
 
 use crate::clock::Clock;
 use crate::config::{self, Config};
@@ -163,6 +166,11 @@ impl Gateway {
     /// Lets the memory tier do its pending work; about once a second.
     pub fn tidy(&self) {
         self.memory.tidy();
+    }
+
+    /// The largest and the longest unused blobs, at most `each` of them. Blocks.
+    pub fn survey(&self, each: usize) -> Survey {
+        self.disk.survey(each)
     }
 
     /// Whether anything may be uploaded at all.

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use actix_web_httpauth::headers::authorization::{Basic, Bearer, Scheme};
+use data_encoding::BASE64;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -28,13 +28,15 @@ const MAX_ADDRESSES: usize = 10_000;
 pub enum Scope {
     Read,
     Write,
+    Admin,
 }
 
 /// Why a request has no leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denied {
-    /// No credentials, or none that can be read.
+    /// No credentials.
     Missing,
+    /// Credentials that cannot be read.
     Malformed,
     /// No such token.
     Unknown,
@@ -91,6 +93,7 @@ impl Auth {
         let allowed = match scope {
             Scope::Read => token.scopes.read,
             Scope::Write => token.scopes.write,
+            Scope::Admin => token.scopes.admin,
         };
         if !allowed {
             return Err(Denied::Scope);
@@ -130,14 +133,21 @@ pub fn shown(headers: &HeaderMap) -> Result<String, Denied> {
     credential(value).ok_or(Denied::Malformed)
 }
 
-/// The token in a header. Empty ones are none.
+/// The token in a header: `Bearer <token>`, or `Basic <base64 of user:token>` (RFC 7617). The
+/// scheme's case is free (RFC 9110 §11.1). Empty tokens are none.
 fn credential(value: &HeaderValue) -> Option<String> {
     if value.len() > MAX_LEN {
         return None;
     }
-    let token = match Bearer::parse(value) {
-        Ok(bearer) => bearer.token().to_owned(),
-        Err(_) => Basic::parse(value).ok()?.password()?.to_owned(),
+    let (scheme, rest) = value.to_str().ok()?.split_once(' ')?;
+    let rest = rest.trim_matches(' ');
+    let token = if scheme.eq_ignore_ascii_case("bearer") {
+        rest.to_owned()
+    } else if scheme.eq_ignore_ascii_case("basic") {
+        let login = String::from_utf8(BASE64.decode(rest.as_bytes()).ok()?).ok()?;
+        login.split_once(':')?.1.to_owned()
+    } else {
+        return None;
     };
     (!token.is_empty()).then_some(token)
 }
@@ -167,7 +177,6 @@ impl Failures {
 mod tests {
     use super::*;
     use crate::config::{Scopes, Token};
-    use data_encoding::BASE64;
 
     fn token(name: &str, scopes: Scopes, namespaces: Option<Vec<String>>) -> Token {
         Token {
@@ -213,6 +222,7 @@ mod tests {
         let auth = auth(true);
         for shown in [
             headers("Bearer writer"),
+            headers("bearer  writer"),
             basic("", "writer"),
             basic("me", "writer"),
         ] {

@@ -19,6 +19,13 @@ pub const RETRY_AFTER: &str = "8";
 /// Longest request target, in bytes.
 pub const MAX_TARGET: usize = 2048;
 
+/// Most header fields of a request. Nix sends seven.
+pub const MAX_FIELDS: usize = 64;
+
+/// Longest head of a request without its first line, in bytes. What is much longer is refused by
+/// the HTTP codec before it gets here.
+pub const MAX_HEAD: usize = 16 * 1024;
+
 /// Why a request is not answered with what it asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
@@ -30,6 +37,8 @@ pub enum Refusal {
     Method { allow: &'static str },
     #[error("the request target is longer than {MAX_TARGET} bytes")]
     TargetTooLong,
+    #[error("the request's head has more than {MAX_FIELDS} fields or {MAX_HEAD} bytes")]
+    HeadTooLarge,
     #[error("{}", denied_text(*.denied))]
     Denied { denied: Denied, scope: Scope },
     #[error("{0}")]
@@ -51,6 +60,7 @@ impl Refusal {
             Self::Absent | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Denied {
                 denied: Denied::Missing,
                 ..
@@ -59,7 +69,7 @@ impl Refusal {
                 scope: Scope::Read, ..
             } => StatusCode::UNAUTHORIZED,
             Self::Denied {
-                scope: Scope::Write,
+                scope: Scope::Write | Scope::Admin,
                 ..
             } => StatusCode::FORBIDDEN,
             Self::Unsatisfiable(_) => StatusCode::RANGE_NOT_SATISFIABLE,
@@ -89,6 +99,7 @@ impl Refusal {
             | Self::NoRoute
             | Self::Method { .. }
             | Self::TargetTooLong
+            | Self::HeadTooLarge
             | Self::Denied { .. }
             | Self::Unsatisfiable(_)
             | Self::PreconditionFailed => None,

@@ -8,7 +8,9 @@ mod auth;
 mod client;
 mod conditional;
 mod error;
+mod front_page;
 mod negotiate;
+mod objects;
 mod observe;
 mod pages;
 mod read;
@@ -19,8 +21,8 @@ mod routes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use actix_web::http::Method;
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, Uri};
 use actix_web::web::Payload;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use secrecy::SecretString;
@@ -48,6 +50,9 @@ pub const READ_METHODS: &str = "GET, HEAD";
 
 /// Methods of what can be uploaded.
 const OBJECT_METHODS: &str = "GET, HEAD, PUT";
+
+/// What a header field takes besides its name and its value: the colon, a blank, the line's end.
+const FIELD_OVERHEAD: usize = 4;
 
 /// What all workers share to answer requests.
 #[derive(Debug)]
@@ -91,9 +96,8 @@ impl Front {
         Self {
             gateway,
             metrics,
-            clock,
             auth: Auth::new(&config.auth),
-            pages: Pages::new(&config.cache, &config.signing.trusted_public_keys, sharing),
+            pages: Pages::new(config, sharing, &clock),
             ids: RequestIds::new(),
             namespaces: config.cache.namespaces.clone(),
             sharing,
@@ -101,7 +105,13 @@ impl Front {
             metrics_here: config.metrics.enabled && config.metrics.listen.is_none(),
             metrics_token: config.metrics.token.clone(),
             draining: AtomicBool::new(false),
+            clock,
         }
+    }
+
+    /// Takes note of how fast things go; once a second.
+    pub fn tick(&self) {
+        self.pages.tick(&self.metrics, &self.clock);
     }
 
     /// From now on `/ready` says that this server is leaving.
@@ -113,7 +123,8 @@ impl Front {
     pub async fn handle(&self, request: HttpRequest, payload: Payload) -> HttpResponse {
         let mut seen = self.observe(request.method(), request.uri());
         let decided = request.extensions().get::<Decided>().cloned();
-        let reply = match self.find(request.method(), request.uri()) {
+        let found = self.find(request.method(), request.uri(), request.headers());
+        let reply = match found {
             Ok(routed) => {
                 seen.kind = routed.route.kind();
                 let about_nar = seen.kind == Kind::Nar;
@@ -140,7 +151,8 @@ impl Front {
             return Ok(request);
         }
         let mut seen = self.observe(request.method(), request.uri());
-        let decided = match self.find(request.method(), request.uri()) {
+        let found = self.find(request.method(), request.uri(), request.headers());
+        let decided = match found {
             Ok(routed) => {
                 seen.kind = routed.route.kind();
                 self.decide(&routed, request.headers(), request.peer_addr())
@@ -191,7 +203,7 @@ impl Front {
         seen.answer(reply)
     }
 
-    fn observe(&self, method: &Method, uri: &actix_web::http::Uri) -> Observed {
+    fn observe(&self, method: &Method, uri: &Uri) -> Observed {
         let target = uri.path_and_query().map_or("*", |target| target.as_str());
         let target = target.get(..error::MAX_TARGET).unwrap_or(target).to_owned();
         Observed::begin(
@@ -203,7 +215,15 @@ impl Front {
         )
     }
 
-    fn find(&self, method: &Method, uri: &actix_web::http::Uri) -> Result<Routed, Refusal> {
+    fn find(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Routed, Refusal> {
+        let of_fields = |(name, value): (&HeaderName, &HeaderValue)| {
+            name.as_str().len() + value.len() + FIELD_OVERHEAD
+        };
+        if headers.len() > error::MAX_FIELDS
+            || headers.iter().map(of_fields).sum::<usize>() > error::MAX_HEAD
+        {
+            return Err(Refusal::HeadTooLarge);
+        }
         if uri
             .path_and_query()
             .is_some_and(|target| target.as_str().len() > error::MAX_TARGET)

@@ -23,10 +23,19 @@ pub fn accepts_encoding(headers: &HeaderMap, encoding: &str) -> bool {
 
 /// Whether a browser asks: one that names `text/html` itself. Nix sends `*/*`.
 pub fn wants_html(headers: &HeaderMap) -> bool {
+    names(headers, "text/html")
+}
+
+/// Whether a program asks that names JSON itself, and not a page.
+pub fn wants_json(headers: &HeaderMap) -> bool {
+    names(headers, "application/json") && !wants_html(headers)
+}
+
+fn names(headers: &HeaderMap, kind: &str) -> bool {
     values(headers, ACCEPT.as_str()).any(|item| {
         item.split(';')
             .next()
-            .is_some_and(|kind| kind.trim() == "text/html")
+            .is_some_and(|named| named.trim() == kind)
     })
 }
 
@@ -72,5 +81,8 @@ mod tests {
             "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"
         )));
         assert!(!wants_html(&with(ACCEPT, "*/*")));
+        assert!(wants_json(&with(ACCEPT, "application/json, */*;q=0.1")));
+        assert!(!wants_json(&with(ACCEPT, "*/*")));
+        assert!(!wants_json(&with(ACCEPT, "text/html, application/json")));
     }
 }

@@ -10,9 +10,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
-use actix_web::body::{BodySize, BoxBody, MessageBody, SizedStream};
+use actix_web::body::{BodySize, BodyStream, BoxBody, MessageBody};
 use actix_web::http::Method;
-use actix_web::http::header::HeaderValue;
+use actix_web::http::header::{CONTENT_LENGTH, HeaderValue};
 use bytes::Bytes;
 use futures_util::stream::empty;
 
@@ -65,6 +65,8 @@ pub struct Observed {
     /// `None` while there is no answer; a client that left before has none ever.
     answered: Option<Answer>,
     sent: u64,
+    /// The body came to its end.
+    ended: bool,
     withdrawn: bool,
 }
 
@@ -72,7 +74,8 @@ pub struct Observed {
 struct Answer {
     first_byte: Duration,
     status: u16,
-    promised: u64,
+    /// Bytes of the body; `None`: only its end will tell.
+    promised: Option<u64>,
     how: &'static str,
     source: Source,
 }
@@ -96,6 +99,7 @@ impl Observed {
             kind: Kind::Other,
             answered: None,
             sent: 0,
+            ended: false,
             withdrawn: false,
         }
     }
@@ -124,10 +128,11 @@ impl Observed {
             .http_first_byte_seconds
             .of((self.kind, source))
             .observe(first_byte.as_secs_f64());
-        let head = self.method == Method::HEAD;
+        let is_head = self.method == Method::HEAD;
         let promised = match response.body().size() {
-            BodySize::Sized(len) if !head => len,
-            _ => 0,
+            BodySize::Sized(len) if !is_head => Some(len),
+            BodySize::Stream if !is_head => None,
+            BodySize::Sized(_) | BodySize::Stream | BodySize::None => Some(0),
         };
         let status = response.status().as_u16();
         self.answered = Some(Answer {
@@ -137,11 +142,16 @@ impl Observed {
             how: how.as_str(),
             source,
         });
-        response.map_body(|_, body| {
+        response.map_body(|head, body| {
             let body = match body.size() {
-                BodySize::Sized(len) if head => {
-                    SizedStream::new(len, empty::<Result<Bytes, std::io::Error>>()).boxed()
+                BodySize::Sized(len) if is_head => {
+                    // The codec judges by the newest request it has read whether this one was a
+                    // HEAD, so its own way of leaving the body out holds only without pipelining.
+                    head.headers_mut().insert(CONTENT_LENGTH, len.into());
+                    head.no_chunking(true);
+                    nothing()
                 }
+                BodySize::Stream if is_head => nothing(),
                 _ => body,
             };
             Watched { body, seen: self }.boxed()
@@ -155,7 +165,7 @@ impl Drop for Observed {
         let left = Answer {
             first_byte: total,
             status: 0,
-            promised: 0,
+            promised: Some(0),
             how: "left",
             source: Source::None,
         };
@@ -190,7 +200,7 @@ impl Drop for Observed {
                 kind = self.kind.as_str(),
                 status = answer.status,
                 bytes = self.sent,
-                whole = self.sent == answer.promised,
+                whole = answer.promised.map_or(self.ended, |len| self.sent == len),
                 first_byte_us = answer.first_byte.as_micros() as u64,
                 total_us = total.as_micros() as u64,
                 how = answer.how,
@@ -207,6 +217,11 @@ fn method_label(method: &Method) -> labels::Method {
         Method::DELETE => labels::Method::Delete,
         _ => labels::Method::Other,
     }
+}
+
+/// The body of a HEAD's answer.
+fn nothing() -> BoxBody {
+    BodyStream::new(empty::<Result<Bytes, std::io::Error>>()).boxed()
 }
 
 pin_project_lite::pin_project! {
@@ -231,8 +246,10 @@ impl MessageBody for Watched {
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = self.project();
         let polled = this.body.poll_next(cx);
-        if let Poll::Ready(Some(Ok(chunk))) = &polled {
-            this.seen.sent += chunk.len() as u64;
+        match &polled {
+            Poll::Ready(Some(Ok(chunk))) => this.seen.sent += chunk.len() as u64,
+            Poll::Ready(None) => this.seen.ended = true,
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
         }
         polled
     }

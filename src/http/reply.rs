@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use actix_web::body::SizedStream;
+use actix_web::body::{BodyStream, SizedStream};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
     ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG,
@@ -16,7 +16,7 @@ use crate::gateway::error::UploadError;
 use crate::gateway::served::{How, NarFacts};
 use crate::metrics::labels::Source;
 use crate::nix;
-use crate::object::{Document, ETag, ObjectMeta};
+use crate::object::ETag;
 use crate::range::ByteRange;
 
 use super::client::Client;
@@ -64,8 +64,14 @@ impl Sharing {
         }
     }
 
-    fn for_at_most(self, age: Duration) -> String {
+    /// `Cache-Control` of what may be kept for so long.
+    pub fn for_at_most(self, age: Duration) -> String {
         format!("{}, max-age={}", self.word(), age.as_secs())
+    }
+
+    /// `Cache-Control` of what may be kept and must be asked about each time.
+    pub fn revalidated(self) -> String {
+        format!("{}, no-cache", self.word())
     }
 }
 
@@ -88,74 +94,69 @@ pub fn cache_info(body: Bytes, sharing: Sharing) -> HttpResponse {
     text(StatusCode::OK, nix::cache_info::CONTENT_TYPE, &cache, body)
 }
 
-/// A document with the bytes it came with, or with those `decoded` from them.
-pub fn document(
-    document: &Document,
-    tag: &ETag,
-    decoded: Option<Bytes>,
-    remaining: Duration,
-    sharing: Sharing,
-    fallback_type: &'static str,
-) -> HttpResponse {
+/// What an answer about a document says besides its bytes.
+#[derive(Debug)]
+pub struct About<'a> {
+    pub content_type: Option<&'a str>,
+    /// Served where the uploader said none.
+    pub fallback_type: &'static str,
+    /// As it is stored. `None`: the bytes are as they are.
+    pub content_encoding: Option<&'a str>,
+    /// Whether that encoding is taken off for this client.
+    pub decoded: bool,
+    /// Of the stored bytes.
+    pub tag: Option<&'a ETag>,
+    pub last_modified: Option<SystemTime>,
+    /// `Cache-Control`.
+    pub cache: String,
+}
+
+impl About<'_> {
+    /// The tag of what this client gets. Two encodings of a document are two representations, and
+    /// nobody keeps a tag for the decoded one.
+    pub fn own_tag(&self) -> Option<&ETag> {
+        self.tag.filter(|_| !self.decoded)
+    }
+
+    fn describe(&self, builder: &mut HttpResponseBuilder) {
+        let content_type = self.content_type.unwrap_or(self.fallback_type);
+        builder.insert_header((CONTENT_TYPE, content_type));
+        builder.insert_header((CACHE_CONTROL, self.cache.as_str()));
+        if let Some(encoding) = self.content_encoding {
+            builder.insert_header((VARY, "Accept-Encoding"));
+            if !self.decoded {
+                builder.insert_header((CONTENT_ENCODING, encoding));
+            }
+        }
+        if let Some(tag) = self.own_tag() {
+            builder.insert_header((ETAG, tag.to_header()));
+        }
+        insert_date(builder, self.last_modified);
+    }
+}
+
+/// A document that is here.
+pub fn document(about: &About<'_>, bytes: Bytes) -> HttpResponse {
     let mut builder = HttpResponse::Ok();
-    describe_document(
-        &mut builder,
-        document,
-        tag,
-        decoded.is_none(),
-        remaining,
-        sharing,
-        fallback_type,
-    );
-    builder.body(decoded.unwrap_or_else(|| document.bytes.clone()))
+    about.describe(&mut builder);
+    builder.body(bytes)
 }
 
 /// 304 to a condition on a document.
-pub fn document_unchanged(
-    document: &Document,
-    tag: &ETag,
-    remaining: Duration,
-    sharing: Sharing,
-    fallback_type: &'static str,
-) -> HttpResponse {
+pub fn document_unchanged(about: &About<'_>) -> HttpResponse {
     let mut builder = HttpResponse::NotModified();
-    describe_document(
-        &mut builder,
-        document,
-        tag,
-        true,
-        remaining,
-        sharing,
-        fallback_type,
-    );
+    about.describe(&mut builder);
     builder.finish()
 }
 
-fn describe_document(
-    builder: &mut HttpResponseBuilder,
-    document: &Document,
-    tag: &ETag,
-    as_stored: bool,
-    remaining: Duration,
-    sharing: Sharing,
-    fallback_type: &'static str,
-) {
-    builder.insert_header((
-        CONTENT_TYPE,
-        document.content_type.as_deref().unwrap_or(fallback_type),
-    ));
-    builder.insert_header((CACHE_CONTROL, sharing.for_at_most(remaining)));
-    if let Some(encoding) = &document.content_encoding {
-        builder.insert_header((VARY, "Accept-Encoding"));
-        if as_stored {
-            builder.insert_header((CONTENT_ENCODING, encoding.as_str()));
-        }
+/// A document too large to keep, as it comes. `len`: `None` where only its end will tell.
+pub fn large_document(about: &About<'_>, len: Option<u64>, pieces: Pieces) -> HttpResponse {
+    let mut builder = HttpResponse::Ok();
+    about.describe(&mut builder);
+    match len {
+        Some(len) => builder.body(SizedStream::new(len, Reading::new(pieces))),
+        None => builder.body(BodyStream::new(Reading::new(pieces))),
     }
-    // Two encodings of a document are two representations, so only the stored one has its tag.
-    if as_stored {
-        builder.insert_header((ETAG, tag.to_header()));
-    }
-    insert_date(builder, document.last_modified);
 }
 
 /// What an answer about a NAR says whatever its status: GET and HEAD alike.
@@ -202,30 +203,6 @@ pub fn nar_unchanged(facts: &NarFacts, sharing: Sharing) -> HttpResponse {
     let mut builder = HttpResponse::NotModified();
     describe_nar(&mut builder, facts, sharing);
     builder.finish()
-}
-
-/// A document too large to keep, as it comes from the bucket.
-pub fn large_document(
-    meta: &ObjectMeta,
-    sharing: Sharing,
-    fallback_type: &'static str,
-    pieces: Pieces,
-) -> HttpResponse {
-    let mut builder = HttpResponse::Ok();
-    builder.insert_header((
-        CONTENT_TYPE,
-        meta.content_type.as_deref().unwrap_or(fallback_type),
-    ));
-    builder.insert_header((CACHE_CONTROL, format!("{}, no-cache", sharing.word())));
-    if let Some(encoding) = &meta.content_encoding {
-        builder.insert_header((CONTENT_ENCODING, encoding.as_str()));
-        builder.insert_header((VARY, "Accept-Encoding"));
-    }
-    if let Some(tag) = &meta.etag {
-        builder.insert_header((ETAG, tag.to_header()));
-    }
-    insert_date(&mut builder, meta.last_modified);
-    builder.body(SizedStream::new(meta.len, Reading::new(pieces)))
 }
 
 /// A refusal: its status, one line of text, and the headers that go with it.

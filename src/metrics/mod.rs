@@ -284,6 +284,16 @@ impl Metrics {
 
     /// All series in Prometheus' text format, version 0.0.4.
     pub fn render(&self) -> String {
+        self.refresh();
+        let mut text = Vec::new();
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut text)
+            .expect("writing into memory does not fail");
+        String::from_utf8(text).expect("the text format is UTF-8")
+    }
+
+    /// Brings up to date what is read rather than counted.
+    pub fn refresh(&self) {
         for refresh in self
             .refresh
             .lock()
@@ -292,11 +302,6 @@ impl Metrics {
         {
             refresh(self);
         }
-        let mut text = Vec::new();
-        TextEncoder::new()
-            .encode(&self.registry.gather(), &mut text)
-            .expect("writing into memory does not fail");
-        String::from_utf8(text).expect("the text format is UTF-8")
     }
 }
 

@@ -68,6 +68,15 @@ impl<L: Labels> Counters<L> {
     }
 }
 
+impl<L: Labels> Counters<L> {
+    /// The sum over all combinations that `counts`.
+    pub fn sum(&self, counts: impl Fn(L) -> bool) -> u64 {
+        let labels = L::all().into_iter().filter(|labels| counts(*labels));
+        let cells = labels.filter_map(|labels| self.cells[labels.index()].get());
+        cells.map(IntCounter::get).sum()
+    }
+}
+
 impl<L: Labels> Gauges<L> {
     pub(super) fn new(
         registry: &Registry,

@@ -8,6 +8,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal as listen_for};
 
 use crate::gateway::{Gateway, PULSE_EVERY};
+use crate::http::Front;
 
 /// Waits for SIGTERM or SIGINT.
 pub async fn signal() -> io::Result<()> {
@@ -34,6 +35,19 @@ fn announce(state: &[sd_notify::NotifyState]) {
     if let Err(cause) = sd_notify::notify(state) {
         tracing::debug!(%cause, "systemd was not told");
     }
+}
+
+/// The front page tells how fast things go, and so has to look each second; ends with the front.
+pub fn tick(engine: &Runtime, front: &Arc<Front>) {
+    let front = Arc::downgrade(front);
+    engine.spawn(async move {
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        while let Some(front) = front.upgrade() {
+            front.tick();
+            drop(front);
+            second.tick().await;
+        }
+    });
 }
 
 /// moka frees what it pushed out when told to, and the bucket's pulse is felt; ends with the gateway.

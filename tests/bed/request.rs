@@ -92,6 +92,13 @@ impl Request {
         self.method
     }
 
+    /// Head and body as they go over the wire together.
+    pub fn bytes(&self, host: &str) -> Vec<u8> {
+        let mut bytes = self.head_bytes(host);
+        bytes.extend(self.body.iter().flatten());
+        bytes
+    }
+
     /// The head as it goes over the wire. A body has its length, unless a header says otherwise.
     pub fn head_bytes(&self, host: &str) -> Vec<u8> {
         let mut text = format!("{} {} HTTP/1.1\r\n", self.method, self.target);

@@ -5,9 +5,12 @@
 
 #[path = "../bed/mod.rs"]
 mod bed;
+mod chromium;
 mod contract;
 mod counting;
 mod expressions;
+mod page;
 mod prometheus;
 mod rules;
 mod scrape;
+mod stats;

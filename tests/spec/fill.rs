@@ -7,6 +7,7 @@ use futures_util::future::{join, join_all};
 
 use crate::bed::r2sim::{Fault, Operation, Rule};
 use crate::bed::{Answer, Built, KIB, MIB, Package, TestBed, get};
+use crate::outage::assert_unknown;
 
 /// Past whatever is remembered of a bad object or a failing bucket.
 const LONG_AFTER: Duration = Duration::from_secs(120);
@@ -230,7 +231,7 @@ async fn a_small_nar_that_fails_is_a_status() {
             assert_right_or_not_whole(what, &answer, &package);
             assert!(!answer.cut, "{what}");
         } else {
-            assert_is_503(what, &answer);
+            assert_unknown(what, &answer);
         }
         broken.release();
         bed.clock.advance(LONG_AFTER);
@@ -303,15 +304,8 @@ fn assert_right_or_not_whole(what: &str, answer: &Answer, package: &Built) {
     match answer.status {
         0 | 200 if answer.cut => {}
         200 => assert!(answer.body == package.nar_bytes, "{what}: whole but wrong"),
-        _ => assert_is_503(what, answer),
+        _ => assert_unknown(what, answer),
     }
-}
-
-fn assert_is_503(what: &str, answer: &Answer) {
-    assert_eq!(answer.status, 503, "{what}: {}", answer.text());
-    assert_eq!(answer.header("retry-after"), Some("8"), "{what}");
-    assert_eq!(answer.header("cache-control"), Some("no-store"), "{what}");
-    assert_eq!(answer.header("accept-ranges"), Some("bytes"), "{what}");
 }
 
 async fn assert_kept(bed: &TestBed, blobs: usize) {

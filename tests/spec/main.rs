@@ -15,6 +15,8 @@ mod key;
 mod nar;
 mod narinfo;
 mod negative;
+mod outage;
 mod range;
 mod restart;
 mod upload;
+mod wire;

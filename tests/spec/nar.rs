@@ -1,17 +1,10 @@
-//! NARs: what GET and HEAD say of them, and what a failing bucket turns into.
+//! NARs: what GET and HEAD say of them, and which of them are kept.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::bed::r2sim::{Fault, Rule};
-use crate::bed::{Answer, Head, KIB, MIB, Package, Settings, TestBed, get, head};
-
-/// A bucket's silence is waited for no longer than this, so that tests can wait for it.
-fn impatient(settings: &mut Settings) {
-    settings.set("bucket.hold", "200ms");
-    settings.set("bucket.first_byte_timeout", "600ms");
-    settings.set("bucket.connect_timeout", "500ms");
-    settings.set("bucket.idle_timeout", "500ms");
-}
+use crate::bed::{Head, KIB, MIB, Package, Settings, TestBed, get, head, put};
+use crate::outage::{assert_unknown, impatient};
 
 fn without_uploads(settings: &mut Settings) {
     settings.set("uploads.enabled", "false");
@@ -117,7 +110,7 @@ async fn where_uploads_are_on_head_asks_the_bucket_every_time() {
     let failing = bed
         .bucket
         .fault(Rule::any().plays(Fault::Status(500, "InternalError")));
-    assert_unknown(&bed.ask(head(&hello.nar)).await);
+    assert_unknown("HEAD", &bed.ask(head(&hello.nar)).await);
     failing.release();
     // and what the bucket has lost is told at once, though it is still served
     bed.bucket.remove(&hello.nar);
@@ -155,86 +148,6 @@ async fn an_absent_nar_is_asked_for_once() {
         assert!(answer.text().ends_with('\n') && answer.text().len() < 200);
     }
     assert_eq!(bed.bucket.requests(), 1);
-}
-
-/// Nix takes 404, 410, 403 and 401 for "not here" and builds from source; 429 sends some versions to
-/// sleep. Whatever ails the bucket is 503, soon, and nobody's business who asks for what is cached.
-#[tokio::test]
-async fn whatever_ails_the_bucket_is_503_and_what_is_cached_is_served_as_before() {
-    let bed = TestBed::with(impatient).await;
-    let cached = bed.cached(Package::named("cached")).await;
-    let cases = [
-        ("500", Fault::Status(500, "InternalError")),
-        ("502", Fault::Status(502, "BadGateway")),
-        ("503", Fault::Status(503, "SlowDown")),
-        ("400", Fault::Status(400, "RequestTimeTooSkewed")),
-        ("401", Fault::Status(401, "Unauthorized")),
-        ("403", Fault::Status(403, "AccessDenied")),
-        ("404 of the bucket", Fault::Status(404, "NoSuchBucket")),
-        ("410", Fault::Status(410, "Gone")),
-        ("429", Fault::Status(429, "TooManyRequests")),
-        ("501", Fault::Status(501, "NotImplemented")),
-        ("reset", Fault::Reset),
-        ("silence", Fault::Silence),
-        ("a web page", Fault::Html200),
-    ];
-    for (what, fault) in cases {
-        let package = bed.bucket.publish(Package::named(&what.replace(' ', "-")));
-        let ailing = bed.bucket.fault(Rule::any().plays(fault));
-        for request in [
-            get(&package.nar),
-            get(&package.nar).range("bytes=5-"),
-            head(&package.nar),
-        ] {
-            let began = Instant::now();
-            let answer = bed.ask(request.clone()).await;
-            assert_eq!(answer.status, 503, "{what}: {request:?}");
-            assert_unknown(&answer);
-            assert!(
-                began.elapsed() < Duration::from_secs(5),
-                "{what}: {:?}",
-                began.elapsed()
-            );
-        }
-        assert!(
-            bed.ask(get(&cached.nar)).await.is(&cached.nar_bytes),
-            "{what}"
-        );
-        ailing.release();
-        bed.clock.advance(Duration::from_secs(120));
-        assert!(
-            bed.ask(get(&package.nar)).await.is(&package.nar_bytes),
-            "after {what}"
-        );
-    }
-}
-
-#[tokio::test]
-async fn a_bucket_that_cannot_be_reached_is_503_until_it_can() {
-    let bed = TestBed::with(impatient).await;
-    let cached = bed.cached(Package::named("cached")).await;
-    let hello = bed.bucket.publish(Package::named("hello"));
-    bed.bucket.stop_listening();
-    assert_unknown(&bed.ask(get(&hello.nar)).await);
-    assert_unknown(&bed.ask(head(&hello.nar)).await);
-    assert!(bed.ask(get(&cached.nar)).await.is(&cached.nar_bytes));
-    assert_eq!(bed.metric("narwharf_origin_up{origin=\"bucket\"}"), 0);
-    bed.bucket.start_listening();
-    assert!(bed.ask(get(&hello.nar)).await.is(&hello.nar_bytes));
-    assert_eq!(bed.metric("narwharf_origin_up{origin=\"bucket\"}"), 1);
-}
-
-/// One hiccup is ridden out inside the request.
-#[tokio::test]
-async fn a_brief_failure_of_the_bucket_is_not_seen() {
-    let bed = TestBed::with(|s| s.set("bucket.hold", "5s")).await;
-    let hello = bed.bucket.publish(Package::named("hello"));
-    let once = Rule::get(&hello.nar).times(2);
-    let hiccup = bed
-        .bucket
-        .fault(once.plays(Fault::Status(500, "InternalError")));
-    assert!(bed.ask(get(&hello.nar)).await.is(&hello.nar_bytes));
-    assert_eq!(hiccup.played(), 2);
 }
 
 /// Harmonia's NARs are told apart by their query, here and at the bucket.
@@ -362,53 +275,57 @@ async fn an_old_client_is_served() {
 #[tokio::test]
 async fn pipelined_requests_are_answered_in_order() {
     let bed = TestBed::start().await;
-    let one = bed.cached(Package::named("one").nar_bytes(300 * KIB)).await;
-    let two = bed
-        .bucket
-        .publish(Package::named("two").nar_bytes(300 * KIB));
+    let warm = Package::named("warm").nar_bytes(300 * KIB);
+    let warm = bed.cached(warm).await;
+    let cold = Package::named("cold").nar_bytes(300 * KIB);
+    let cold = bed.bucket.publish(cold);
+    let document = Package::named("document").build();
     let requests = [
-        get(&one.nar),
-        get(&two.nar),
+        get(&warm.nar),
+        get(&cold.nar),
+        head(&warm.nar),
         get("nar/absent.nar"),
-        get(&two.nar).range("bytes=0-9"),
-        get(&one.nar),
+        put("log/x.drv", "a log"),
+        head("log/x.drv"),
+        get(&cold.nar).range("bytes=0-9"),
+        head(&document.narinfo),
+        get("log/x.drv"),
     ];
-    let mut client = bed.connect().await;
     let together: Vec<u8> = requests
         .iter()
-        .flat_map(|request| request.head_bytes("bed"))
+        .flat_map(|request| request.bytes("bed"))
         .collect();
-    client.send(&together).await;
-    assert!(client.answer("GET").await.is(&one.nar_bytes));
-    assert!(client.answer("GET").await.is(&two.nar_bytes));
-    assert_eq!(client.answer("GET").await.status, 404);
-    assert!(client.answer("GET").await.body == two.nar_bytes[..10]);
-    assert!(client.answer("GET").await.is(&one.nar_bytes));
+    // in one packet, and in many
+    for piece in [together.len(), 50] {
+        let mut client = bed.connect().await;
+        for piece in together.chunks(piece) {
+            client.send(piece).await;
+        }
+        assert!(client.answer("GET").await.is(&warm.nar_bytes));
+        assert!(client.answer("GET").await.is(&cold.nar_bytes));
+        let heads = client.answer("HEAD").await;
+        assert_eq!(heads.head.length(), Some(300 * KIB));
+        assert_eq!(client.answer("GET").await.status, 404);
+        assert!(matches!(client.answer("PUT").await.status, 200 | 201));
+        assert_eq!(client.answer("HEAD").await.head.length(), Some(5));
+        assert!(client.answer("GET").await.body == cold.nar_bytes[..10]);
+        assert_eq!(client.answer("HEAD").await.status, 404);
+        assert!(client.answer("GET").await.is(b"a log"));
+    }
 }
 
-/// A success whose body is an error is none: the bytes are not those of the name.
+/// What the first request wants of the connection is not undone by the one behind it.
 #[tokio::test]
-async fn an_error_in_a_success_is_not_a_nar() {
-    let bed = TestBed::with(impatient).await;
-    let hello = bed.bucket.publish(Package::named("hello"));
-    let error = Rule::get(&hello.nar).plays(Fault::OkWithErrorBody("InternalError"));
-    let odd = bed.bucket.fault(error);
-    assert_unknown(&bed.ask(get(&hello.nar)).await);
-    odd.release();
-    bed.clock.advance(Duration::from_secs(120));
-    assert!(bed.ask(get(&hello.nar)).await.is(&hello.nar_bytes));
-}
-
-/// A 404 that does not say what is missing may come from whatever stands before the bucket.
-#[tokio::test]
-async fn a_404_that_is_not_the_buckets_is_no_absence() {
-    let bed = TestBed::with(impatient).await;
-    let hello = bed.bucket.publish(Package::named("hello"));
-    let proxy = Rule::get(&hello.nar).plays(Fault::Status(404, ""));
-    let astray = bed.bucket.fault(proxy);
-    assert_unknown(&bed.ask(get(&hello.nar)).await);
-    astray.release();
-    assert!(bed.ask(get(&hello.nar)).await.is(&hello.nar_bytes));
+async fn a_request_that_closes_is_the_last_one_answered() {
+    let bed = TestBed::start().await;
+    let cold = bed.bucket.publish(Package::named("cold"));
+    let requests = [get(&cold.nar).header("Connection", "close"), get(&cold.nar)];
+    let mut client = bed.connect().await;
+    for request in &requests {
+        client.send_head(request).await;
+    }
+    assert!(client.answer("GET").await.is(&cold.nar_bytes));
+    assert!(client.rest().await.is_empty());
 }
 
 /// What a head says of the NAR, and not of this very exchange.
@@ -425,12 +342,4 @@ fn facts(head: &Head) -> Vec<(&'static str, Option<String>)> {
     ];
     let said = fields.map(|field| (field, head.header(field).map(str::to_owned)));
     said.into_iter().collect()
-}
-
-fn assert_unknown(answer: &Answer) {
-    assert_eq!(answer.status, 503);
-    assert_eq!(answer.header("retry-after"), Some("8"));
-    assert_eq!(answer.header("cache-control"), Some("no-store"));
-    assert_eq!(answer.header("accept-ranges"), Some("bytes"));
-    assert!(answer.header("etag").is_none());
 }

@@ -30,6 +30,7 @@ mod layout;
 mod recover;
 mod scrub;
 mod shelves;
+mod survey;
 mod walk;
 mod writer;
 
@@ -56,6 +57,7 @@ pub use claim::OpenError;
 pub use diagnose::diagnose;
 pub use health::State;
 pub use index::MAX_DOCUMENT;
+pub use survey::{Seen, Survey};
 pub use writer::{BlobFacts, BlobWriter};
 
 /// How long closing waits for each of the tier's threads, then for what the index is to be told, and then for

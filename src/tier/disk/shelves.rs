@@ -92,6 +92,12 @@ impl Shelves {
         Some(&self.order.get(*self.slots.get(key)?).entry)
     }
 
+    /// All blobs, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&ObjectKey, &Entry)> {
+        let slots = self.slots.iter();
+        slots.map(|(key, slot)| (key, &self.order.get(*slot).entry))
+    }
+
     /// Roughly the blob that [`Shelves::choose`] would give, for the metrics.
     pub fn peek(&self) -> Option<&Entry> {
         self.order.peek().map(|shelved| &shelved.entry)

@@ -1,0 +1,472 @@
+//! HTTP as it really comes: other methods, hostile heads, lengths that lie, many requests on one
+//! connection. Whatever is sent, the next request is answered as if nothing had been.
+
+use crate::bed::{Built, KIB, MIB, Package, Request, TOKEN, TestBed, delete, get, head, post, put};
+
+async fn bed_with_a_package() -> (TestBed, Built) {
+    let bed = TestBed::start().await;
+    let hello = bed.bucket.publish(Package::named("hello"));
+    (bed, hello)
+}
+
+#[tokio::test]
+async fn a_known_path_with_another_method_is_405_and_says_which_are_allowed() {
+    let (bed, hello) = bed_with_a_package().await;
+    let hash = &hello.narinfo[..32];
+    let written = "GET, HEAD, PUT";
+    let read = "GET, HEAD";
+    for (target, allow) in [
+        (hello.narinfo.clone(), written),
+        (hello.nar.clone(), written),
+        (format!("{hash}.ls"), written),
+        (format!("log/{hash}-x.drv"), written),
+        ("nix-cache-info".to_owned(), written),
+        (String::new(), read),
+        ("health".to_owned(), read),
+        ("ready".to_owned(), read),
+        ("metrics".to_owned(), read),
+    ] {
+        for request in [
+            delete(&target),
+            post(&target, b"some body"),
+            Request::new("PATCH", &target),
+            Request::new("OPTIONS", &target),
+            Request::new("PROPFIND", &target),
+            Request::new("get", &target),
+        ] {
+            let answer = bed.ask(request.clone()).await;
+            assert_eq!(answer.status, 405, "{request:?}");
+            assert_eq!(answer.header("allow"), Some(allow), "{request:?}");
+            assert!(answer.header("x-request-id").is_some());
+        }
+    }
+    for request in [put("health", b"x"), put("", b"x"), put("metrics", b"x")] {
+        let answer = bed.ask(request).await;
+        assert_eq!(answer.status, 405);
+        assert_eq!(answer.header("allow"), Some(read));
+    }
+    let strange = bed.ask(Request::new("DELETE", "what/is/this")).await;
+    assert_eq!(strange.status, 404);
+    assert_eq!(bed.bucket.requests(), 0);
+    assert!(bed.bucket.object(&hello.nar).is_some());
+}
+
+/// Nothing else ties a user's complaint to a line of the log.
+#[tokio::test]
+async fn every_answer_has_an_id_of_its_own_and_errors_repeat_it() {
+    let (bed, hello) = bed_with_a_package().await;
+    let mut seen = std::collections::BTreeSet::new();
+    for request in [
+        get(&hello.narinfo),
+        get(&hello.nar),
+        head(&hello.nar),
+        get(&hello.nar).range("bytes=0-9"),
+        get(&hello.nar).range("bytes=9999999-"),
+        get("nar/absent.nar"),
+        get("what/is/this"),
+        get("health"),
+        get("ready"),
+        get("metrics"),
+        get("nix-cache-info"),
+        get(""),
+        put("nar/x.nar", b"x"),
+        put("nar/x.nar", b"x").without_token(),
+        put("nar/y.nar", b"x").without_token().expecting_continue(),
+        delete("health"),
+        get(&"x".repeat(3000)),
+    ] {
+        let answer = bed.ask(request.clone()).await;
+        let id = answer.header("x-request-id").expect("an id").to_owned();
+        if answer.status >= 400 {
+            assert!(
+                answer.text().contains(&id),
+                "{request:?}: {}",
+                answer.text()
+            );
+            assert!(answer.text().ends_with('\n'));
+            assert_eq!(answer.text().lines().count(), 1);
+        }
+        assert!(seen.insert(id), "{request:?}: an id was given twice");
+        // Nor does any answer say more of the server than it must.
+        assert_eq!(answer.header("server"), None);
+        assert_eq!(answer.header("access-control-allow-origin"), None);
+    }
+}
+
+#[tokio::test]
+async fn cache_info_says_what_the_settings_say() {
+    let bed = TestBed::with(|s| {
+        s.set("cache.priority", "17");
+        s.set("cache.want_mass_query", "false");
+    })
+    .await;
+    for target in ["nix-cache-info", ""] {
+        let answer = bed.ask(get(target)).await;
+        assert_eq!(answer.status, 200);
+        let lines: Vec<&str> = answer.text().lines().collect();
+        assert!(lines.contains(&"StoreDir: /nix/store"), "{lines:?}");
+        assert!(lines.contains(&"Priority: 17"), "{lines:?}");
+        assert!(!lines.contains(&"WantMassQuery: 1"), "{lines:?}");
+        assert_eq!(answer.header("content-type"), Some("text/x-nix-cache-info"));
+        assert_eq!(answer.header("cache-control"), Some("public, max-age=3600"));
+        let headed = bed.ask(head(target)).await;
+        assert_eq!(headed.head.length(), Some(answer.body.len()));
+        assert_eq!(headed.header("content-type"), answer.header("content-type"));
+    }
+    // `/` means another thing to a browser, and caches between must know.
+    let page = bed
+        .ask(get("").header("Accept", "text/html,*/*;q=0.8"))
+        .await;
+    assert_eq!(page.status, 200);
+    assert_eq!(
+        page.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    for answer in [page, bed.ask(get("")).await] {
+        assert_eq!(answer.header("vary"), Some("Accept"));
+    }
+    assert_eq!(bed.bucket.requests(), 0);
+}
+
+#[tokio::test]
+async fn the_process_lives_whatever_else_does_not() {
+    let bed = TestBed::start().await;
+    bed.bucket.stop_listening();
+    let answer = bed.ask(get("health")).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    let health: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
+    assert_eq!(health["status"], "ok");
+    assert_eq!(health["cache"], "narwharf");
+    assert_eq!(health["version"], env!("CARGO_PKG_VERSION"));
+    let stamp = health["timestamp"].as_str().expect("a time");
+    humantime::parse_rfc3339(stamp).expect("RFC 3339");
+}
+
+#[tokio::test]
+async fn readiness_follows_the_bucket() {
+    let bed = TestBed::start().await;
+    let ready = async || {
+        let answer = bed.ask(get("ready")).await;
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        let told: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
+        for part in ["bucket", "disk", "index"] {
+            assert!(told[part]["state"].is_string(), "{told}");
+        }
+        answer.status
+    };
+    assert_eq!(ready().await, 200);
+    bed.bucket.stop_listening();
+    bed.clock.advance(std::time::Duration::from_secs(60));
+    assert_eq!(ready().await, 503);
+    bed.bucket.start_listening();
+    bed.clock.advance(std::time::Duration::from_secs(60));
+    assert_eq!(ready().await, 200);
+}
+
+/// A dashboard's first look finds every series, at zero.
+#[tokio::test]
+async fn metrics_are_there_before_anything_happened() {
+    let bed = TestBed::start().await;
+    let answer = bed.ask(get("metrics")).await;
+    assert_eq!(answer.status, 200);
+    for series in [
+        "narwharf_http_requests_total{kind=\"narinfo\",method=\"GET\",status=\"200\"}",
+        "narwharf_cache_lookups_total{kind=\"narinfo\",result=\"negative_hit\",tier=\"memory\"}",
+        "narwharf_uploads_total{kind=\"nar\",outcome=\"created\"}",
+        "narwharf_auth_failures_total{reason=\"missing\"}",
+        "narwharf_unknown_answers_total{reason=\"timeout\"}",
+        "narwharf_fills_total{outcome=\"stored\"}",
+    ] {
+        assert!(
+            answer.text().contains(&format!("\n{series} 0\n")),
+            "{series}"
+        );
+    }
+}
+
+/// Requests that say two things at once, or nothing sensible, each with one in order right behind
+/// it: refused with the connection, or read as one thing and the next in step. Never is the second
+/// answered twice, or something inside the first answered at all.
+#[tokio::test]
+async fn no_odd_request_puts_the_next_one_out_of_step() {
+    const REFUSED: &[u16] = &[400];
+    let (bed, hello) = bed_with_a_package().await;
+    let path = format!("/{}", hello.narinfo);
+    let smuggled = "GET /nar/smuggled.nar HTTP/1.1\r\nHost: h\r\n\r\n";
+    let get_with = |headers: &str, body: &str| {
+        format!("GET {path} HTTP/1.1\r\nHost: h\r\n{headers}\r\n{body}")
+    };
+    let put_with = |headers: &str, body: &str| {
+        let login = format!("Authorization: Bearer {TOKEN}");
+        format!("PUT /nar/odd.nar HTTP/1.1\r\nHost: h\r\n{login}\r\n{headers}\r\n{body}")
+    };
+    let chunked = |body: &str| put_with("Transfer-Encoding: chunked\r\n", body);
+    let of_length = |length: &str| put_with(&format!("Content-Length: {length}\r\n"), "abc");
+    let raw = |text: &str| text.to_owned();
+    let both = "Content-Length: 6\r\nTransfer-Encoding: chunked\r\n";
+    let hidden = format!("0\r\n\r\n{smuggled}");
+    let websocket = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                     Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+    let h2c = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n";
+    let odd: Vec<(&str, String, &[u16])> = vec![
+        ("length and chunks", put_with(both, &hidden), REFUSED),
+        ("length and chunks on GET", get_with(both, &hidden), REFUSED),
+        ("two lengths", of_length("3\r\nContent-Length: 60"), REFUSED),
+        ("a list of lengths", of_length("3, 3"), REFUSED),
+        ("a signed length", of_length("+3"), REFUSED),
+        ("a negative length", of_length("-3"), REFUSED),
+        ("a length in hex", of_length("0x3"), REFUSED),
+        (
+            "a huge length",
+            of_length("99999999999999999999999"),
+            REFUSED,
+        ),
+        ("a length of blanks", of_length(" "), REFUSED),
+        (
+            "chunked twice",
+            chunked("0\r\n\r\n")
+                .replace("chunked\r\n", "chunked\r\nTransfer-Encoding: chunked\r\n"),
+            REFUSED,
+        ),
+        (
+            "unknown coding",
+            chunked(&hidden).replace("chunked", "xchunked"),
+            REFUSED,
+        ),
+        (
+            "two codings",
+            chunked(&hidden).replace("chunked", "gzip, chunked"),
+            REFUSED,
+        ),
+        (
+            "no coding",
+            chunked(smuggled).replace("chunked", "identity"),
+            REFUSED,
+        ),
+        (
+            "chunks in HTTP/1.0",
+            chunked(&hidden).replace("HTTP/1.1", "HTTP/1.0"),
+            REFUSED,
+        ),
+        ("bad chunk size", chunked("zz\r\nabc\r\n0\r\n\r\n"), &[411]),
+        (
+            "huge chunk size",
+            chunked("fffffffffffffffff\r\nabc"),
+            &[411],
+        ),
+        (
+            "chunk without end",
+            chunked("3\r\nabcdef\r\n0\r\n\r\n"),
+            &[411],
+        ),
+        (
+            "blank before colon",
+            get_with("Content-Length : 5\r\n", ""),
+            REFUSED,
+        ),
+        (
+            "folded header",
+            get_with("X-A: b\r\n c: d\r\n", ""),
+            REFUSED,
+        ),
+        (
+            "header without colon",
+            get_with("nonsense\r\n", ""),
+            REFUSED,
+        ),
+        ("NUL in header", get_with("X-A: b\0c\r\n", ""), REFUSED),
+        (
+            "bare CR in header",
+            get_with("X-A: b\rContent-Length: 50\r\n", ""),
+            REFUSED,
+        ),
+        (
+            "no host",
+            get_with("", "").replace("Host: h\r\n", ""),
+            REFUSED,
+        ),
+        ("two hosts", get_with("Host: other\r\n", ""), REFUSED),
+        ("no version", format!("GET {path}\r\n\r\n"), REFUSED),
+        (
+            "version 3",
+            get_with("", "").replace("HTTP/1.1", "HTTP/3.0"),
+            REFUSED,
+        ),
+        (
+            "blank in the target",
+            get_with("", "").replace(" HTTP", " x HTTP"),
+            REFUSED,
+        ),
+        ("no method", get_with("", "").replace("GET", ""), REFUSED),
+        (
+            "odd method",
+            get_with("", "").replace("GET", "G\x01T"),
+            REFUSED,
+        ),
+        (
+            "the preface of h2",
+            raw("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+            REFUSED,
+        ),
+        ("TLS", raw("\x16\x03\x01\x02\x00\x01\x00\r\n\r\n"), REFUSED),
+        (
+            "CONNECT",
+            raw("CONNECT a.example:443 HTTP/1.1\r\nHost: a.example\r\n\r\n"),
+            &[404],
+        ),
+        (
+            "asterisk",
+            raw("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n"),
+            &[404, 200],
+        ),
+        ("upgrade", get_with(websocket, ""), &[200]),
+        ("h2c", get_with(h2c, ""), &[200, 200]),
+        (
+            "body on GET",
+            get_with("Content-Length: 10\r\n", "0123456789"),
+            &[200, 200],
+        ),
+        (
+            "chunks on GET",
+            get_with("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n"),
+            &[200, 200],
+        ),
+        (
+            "body on HEAD",
+            get_with("Content-Length: 10\r\n", "0123456789").replace("GET", "HEAD"),
+            &[200, 200],
+        ),
+        (
+            "expectation unknown",
+            put_with("Content-Length: 1\r\nExpect: a-miracle\r\n", "x"),
+            &[201, 200],
+        ),
+        (
+            "empty lines before",
+            format!("\r\n\r\n{}", get_with("", "")),
+            &[200, 200],
+        ),
+    ];
+    for (what, bytes, expected) in odd {
+        let mut connection = bed.connect().await;
+        connection.send(bytes.as_bytes()).await;
+        let next = "GET /health HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+        connection.send(next.as_bytes()).await;
+        let first = if bytes.starts_with("HEAD") {
+            "HEAD"
+        } else {
+            "GET"
+        };
+        let mut answers = Vec::new();
+        while let Some(head) = connection.head_or_end().await {
+            let method = if answers.is_empty() { first } else { "GET" };
+            answers.push(connection.answer_after(head, method).await);
+        }
+        let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+        assert_eq!(statuses, expected, "{what}");
+        if let [_, second] = answers.as_slice() {
+            assert!(second.text().contains("\"status\":\"ok\""), "{what}");
+        }
+    }
+    assert_eq!(bed.bucket.reads("nar/smuggled.nar"), 0);
+    assert_eq!(bed.bucket.object("nar/odd.nar").as_deref(), Some(&b"x"[..]));
+}
+
+/// Bounds on what a head may be, so that nobody can fill the memory with them.
+#[tokio::test]
+async fn heads_have_bounds() {
+    let (bed, hello) = bed_with_a_package().await;
+    let ask = |request| bed.ask(request);
+    let fields = |count: usize| {
+        (0..count).fold(get(&hello.narinfo), |request, n| {
+            request.also(&format!("X-Field-{n}"), "v")
+        })
+    };
+    assert_eq!(ask(fields(50)).await.status, 200);
+    assert_eq!(ask(fields(80)).await.status, 431);
+    let long = |len: usize| get(&hello.narinfo).header("X-Long", &"v".repeat(len));
+    assert_eq!(ask(long(10 * KIB)).await.status, 200);
+    assert_eq!(ask(long(20 * KIB)).await.status, 431);
+    assert_eq!(ask(long(60 * KIB)).await.status, 431);
+    for (len, status) in [(2000, 404), (2100, 414), (20_000, 414)] {
+        let answer = ask(get(&"x".repeat(len))).await;
+        assert_eq!(answer.status, status, "{len}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+    }
+    // Uploads alike, and before their body.
+    let upload = put("nar/x.nar", b"x").header("X-Long", &"v".repeat(20 * KIB));
+    let answer = ask(upload.expecting_continue()).await;
+    assert_eq!(answer.status, 431);
+    assert!(!answer.continued);
+    // Beyond every bound there is at least an end.
+    let mut connection = bed.connect().await;
+    connection.send(b"GET / HTTP/1.1\r\nX: ").await;
+    connection.send(&vec![b'v'; MIB]).await;
+    if let Some(head) = connection.head_or_end().await {
+        assert!(matches!(head.status, 400 | 431), "{}", head.status);
+    }
+    assert_eq!(ask(get(&hello.narinfo)).await.status, 200);
+}
+
+/// Answers come in the order of the requests, whatever each of them takes.
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let (bed, hello) = bed_with_a_package().await;
+    let text = hello.narinfo_text.as_bytes();
+    let mut connection = bed.connect().await;
+    for request in [
+        get(&hello.nar),
+        get("nar/absent.nar"),
+        get(&hello.narinfo),
+        get("health"),
+        get(&hello.nar).range("bytes=5-9"),
+        get(&hello.narinfo),
+    ] {
+        connection.send_head(&request).await;
+    }
+    assert!(connection.answer("GET").await.is(&hello.nar_bytes));
+    assert_eq!(connection.answer("GET").await.status, 404);
+    assert!(connection.answer("GET").await.is(text));
+    assert_eq!(connection.answer("GET").await.status, 200);
+    assert_eq!(connection.answer("GET").await.body, &hello.nar_bytes[5..10]);
+    assert!(connection.answer("GET").await.is(text));
+}
+
+/// The codec once took a HEAD for a GET when a GET was already behind it, and broke off.
+#[tokio::test]
+async fn a_head_with_a_get_behind_it_has_no_body() {
+    let (bed, hello) = bed_with_a_package().await;
+    for key in [&hello.nar, &hello.narinfo] {
+        let bytes = bed.ask(get(key)).await.body;
+        let mut connection = bed.connect().await;
+        let mut both = head(key).head_bytes("h");
+        both.extend(get(key).head_bytes("h"));
+        connection.send(&both).await;
+        let headed = connection.answer("HEAD").await;
+        assert_eq!(headed.status, 200);
+        assert_eq!(headed.head.length(), Some(bytes.len()));
+        assert_eq!(headed.header("transfer-encoding"), None);
+        assert!(connection.answer("GET").await.is(&bytes));
+    }
+}
+
+/// A refused upload whose body is little costs no connection.
+#[tokio::test]
+async fn after_a_small_refused_body_the_connection_goes_on() {
+    let (bed, hello) = bed_with_a_package().await;
+    let mut connection = bed.connect().await;
+    for request in [
+        put("nar/x.nar", vec![1; 50 * KIB]).without_token(),
+        put("nar/x.nar", vec![1; 50 * KIB]).token("wrong"),
+        put(&hello.narinfo, vec![b'x'; 50 * KIB]),
+        put("what/is/this", vec![1; 50 * KIB]),
+        post(&hello.narinfo, vec![1; 50 * KIB]),
+    ] {
+        let answer = connection.ask(&request).await;
+        assert!((400..500).contains(&answer.status), "{}", answer.status);
+        let next = connection.ask(&get(&hello.narinfo)).await;
+        assert!(next.is(hello.narinfo_text.as_bytes()), "{request:.100?}");
+    }
+}
