@@ -18,5 +18,6 @@ mod negative;
 mod outage;
 mod range;
 mod restart;
+mod upkeep;
 mod upload;
 mod wire;

@@ -1,5 +1,6 @@
 //! The disk tier as a whole, on a real file system: what a caller sees, and what lies on disk after.
 
+mod churn;
 mod commit;
 mod damage;
 mod documents;
