@@ -15,7 +15,11 @@ mod policies;
 mod traces;
 
 #[path = "../../src/tier/disk/evict/mod.rs"]
-#[allow(dead_code, reason = "the disk tier uses more of it than a replay does")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the disk tier uses more of it than a replay does, and its tests run there"
+)]
 mod evict;
 
 use std::fmt::Write;

@@ -12,11 +12,14 @@ const TOP: f64 = 58.0;
 const GAP: f64 = 66.0;
 const COLOURS: [&str; 3] = ["#c2410c", "#2563eb", "#15803d"];
 
+/// What is read off.
+type Of = fn(&Ratios) -> f64;
+
 /// One panel: a trace, judged in one way.
 struct Panel<'a> {
     outcome: &'a Outcome,
     title: String,
-    of: fn(&Ratios) -> f64,
+    of: Of,
     x: f64,
     y: f64,
 }
@@ -34,7 +37,7 @@ pub fn svg(outcomes: &[Outcome], shares: &[f64]) -> String {
     legend(&mut out, &outcomes[0]);
     for (row, outcome) in outcomes.iter().enumerate() {
         let y = TOP + row as f64 * (HEIGHT + GAP);
-        let panels: [(&str, fn(&Ratios) -> f64); 2] = [
+        let panels: [(&str, Of); 2] = [
             ("requests", |ratios| ratios.objects),
             ("bytes", |ratios| ratios.bytes),
         ];
