@@ -31,6 +31,7 @@ pub mod gateway;
 pub mod origin;
 pub mod tier;
 
+pub mod asker;
 pub mod body;
 pub mod clock;
 pub mod config;

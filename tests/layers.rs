@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use paths::{Mention, mentions};
 
 const LEAVES: &[&str] = &[
-    "nix", "config", "metrics", "range", "clock", "body", "lookup", "object", "human",
+    "nix", "config", "metrics", "range", "clock", "body", "lookup", "object", "human", "asker",
 ];
 
 /// Who may use whom: the first column's module, then the modules of this crate it may name.
@@ -34,6 +34,7 @@ const ARROWS: &[(&str, &[&[&str]])] = &[
     ("lookup", &[LEAVES]),
     ("object", &[LEAVES]),
     ("human", &[]),
+    ("asker", &[]),
 ];
 
 const FREE: &[&str] = &["server", "cli", "main", "lib"];

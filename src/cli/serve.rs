@@ -14,7 +14,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     // What is made from here on, blobs, index, bucket, tokens, is for this user alone.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let mut config = settings.load()?;
-    let _lines_are_written_until_the_end = logging::start(&config.log)?;
+    let log = logging::start(&config.log)?;
 
     let token_file = first_token::ensure(&mut config).with_context(|| {
         let path = config.auth.upload_token_file.clone().unwrap_or_default();
@@ -31,6 +31,9 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
             .flatten()
     });
     let banner = Banner::new(&config, token_file, netrc);
-    server::run(config, |started| banner.print(started))?;
+    server::run(config, |running| {
+        log.show(&running.metrics);
+        banner.print(&running.started);
+    })?;
     Ok(ExitCode::SUCCESS)
 }

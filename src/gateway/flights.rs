@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use crate::asker::on_behalf;
 use crate::nix::key::ObjectKey;
 
 /// All lookups under way, giving answers of type `A`.
@@ -81,7 +82,7 @@ impl<A: Clone + Send + Sync + 'static> Flights<A> {
             key: key.clone(),
             number,
         };
-        let lookup = begin();
+        let lookup = on_behalf(begin());
         self.engine.spawn(async move {
             let landing = landing;
             let found = lookup.await;

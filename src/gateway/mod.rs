@@ -32,6 +32,7 @@ pub use encoding::{DecodeError, Encoding};
 pub use nar::Nar;
 pub use under_way::UnderWay;
 
+use crate::asker::on_behalf;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::lookup::Lookup;
@@ -215,7 +216,7 @@ impl Gateway {
                 why,
             })
         };
-        match tokio::time::timeout(self.patience, self.engine.spawn(asking)).await {
+        match tokio::time::timeout(self.patience, self.engine.spawn(on_behalf(asking))).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => no_answer(NoAnswer::Lost),
             Err(_) => no_answer(NoAnswer::Late(self.patience)),

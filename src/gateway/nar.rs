@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::asker::on_behalf;
 use crate::body::{Pieces, file_pieces};
 use crate::lookup::Lookup;
 use crate::metrics::labels::{Kind, Outcome, Source, Tier};
@@ -223,13 +224,13 @@ impl Gateway {
         };
         let joined = self.fills.join(key, |fill, in_flight| {
             let gateway = Arc::clone(self);
-            self.engine.spawn(async move {
+            self.engine.spawn(on_behalf(async move {
                 let _in_flight = in_flight;
                 match unindexed {
                     Some(blob) => fill::from_blob(gateway, fill, blob).await,
                     None => fill::from_bucket(gateway, fill).await,
                 }
-            });
+            }));
         });
         let seat = reader::Seat::taken(Arc::clone(&self.metrics));
         if joined.joined {

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
+use crate::asker::on_behalf;
 use crate::body::{BodyError, Piece, Pieces};
 use crate::metrics::Metrics;
 use crate::nix::hash::Sha256Hash;
@@ -114,7 +115,7 @@ impl Along {
 pub fn passed(engine: &Handle, stream: ObjectStream, expected: Option<Sha256Hash>) -> Pieces {
     let (chunks, arriving) = mpsc::channel(PASSED_IN_FLIGHT);
     let left = stream.expected();
-    engine.spawn(pump(stream, expected, chunks));
+    engine.spawn(on_behalf(pump(stream, expected, chunks)));
     Box::pin(stream::try_unfold(
         (arriving, left),
         |(mut arriving, left)| async move {

@@ -82,6 +82,20 @@ impl How {
         }
     }
 
+    /// What an answer that came about so has waited for, for the log of slow ones.
+    pub fn waited_for(self) -> &'static str {
+        match self {
+            Self::Hit(Place::Memory) | Self::NegativeHit => "this machine's processors",
+            Self::Hit(Place::Disk | Place::Index) => "this machine's disk",
+            Self::Forwarded { joined: false, .. } | Self::Passed => "the bucket",
+            Self::Forwarded { joined: true, .. } => {
+                "the bucket, in a lookup or fill that another request began"
+            }
+            Self::Stale => "the bucket, in vain; an old answer was given",
+            Self::Own => "the client's body, the bucket's confirmation, or this machine",
+        }
+    }
+
     /// The word for the access log.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
+use crate::asker::on_behalf;
 use crate::lookup::Lookup;
 use crate::metrics::labels::{Kind, UploadOutcome};
 use crate::nix::key::{DocumentKey, DocumentKind, Key, NarKey, ObjectKey};
@@ -215,7 +216,7 @@ impl Gateway {
     pub fn upload(self: &Arc<Self>, key: Key, facts: UploadFacts) -> Upload {
         let (parts, arriving) = mpsc::channel(CHUNKS_IN_FLIGHT);
         let gateway = Arc::clone(self);
-        let outcome = self.engine.spawn(async move {
+        let outcome = self.engine.spawn(on_behalf(async move {
             let (kind, ended) = match &key {
                 Key::Nar(nar) => (Kind::Nar, gateway.take_nar(nar, facts, arriving).await),
                 Key::Document(document) => (
@@ -234,7 +235,7 @@ impl Gateway {
                 _ => {}
             }
             ended
-        });
+        }));
         Upload { parts, outcome }
     }
 

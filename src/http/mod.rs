@@ -21,12 +21,13 @@ mod routes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, Uri};
 use actix_web::web::Payload;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use secrecy::SecretString;
 
+use crate::asker::asking;
 use crate::clock::Clock;
 use crate::config::{Config, Namespaces};
 use crate::gateway::Gateway;
@@ -128,14 +129,16 @@ impl Front {
             Ok(routed) => {
                 seen.kind = routed.route.kind();
                 let about_nar = seen.kind == Kind::Nar;
-                match self.answer(&request, routed, decided, payload).await {
+                let answer = self.answer(&request, routed, decided, payload);
+                match asking(Arc::clone(&seen.id), answer).await {
                     Ok(reply) => reply,
-                    Err(refused) => self.refuse(refused, request.headers(), &seen, about_nar),
+                    Err(refused) => self.refuse(refused, request.headers(), &mut seen, about_nar),
                 }
             }
             Err(refusal) => {
                 receive::drain(payload).await;
-                self.refuse(Refused::plainly(refusal), request.headers(), &seen, false)
+                let refused = Refused::plainly(refusal);
+                self.refuse(refused, request.headers(), &mut seen, false)
             }
         };
         seen.answer(reply)
@@ -155,8 +158,8 @@ impl Front {
         let decided = match found {
             Ok(routed) => {
                 seen.kind = routed.route.kind();
-                self.decide(&routed, request.headers(), request.peer_addr())
-                    .await
+                let decision = self.decide(&routed, request.headers(), request.peer_addr());
+                asking(Arc::clone(&seen.id), decision).await
             }
             Err(refusal) => Err(refusal),
         };
@@ -178,7 +181,7 @@ impl Front {
                 let reply = self.refuse(
                     Refused::plainly(refusal),
                     request.headers(),
-                    &seen,
+                    &mut seen,
                     about_nar,
                 );
                 Err(seen.answer(reply))
@@ -188,7 +191,7 @@ impl Front {
 
     /// Answers a request that came by the metrics' own listener.
     pub async fn handle_metrics(&self, request: HttpRequest) -> HttpResponse {
-        let seen = self.observe(request.method(), request.uri());
+        let mut seen = self.observe(request.method(), request.uri());
         let answered = match (request.path(), reads(request.method())) {
             ("/metrics", true) => self.metrics_page(request.headers()),
             ("/metrics", false) => Err(Refusal::Method {
@@ -198,7 +201,10 @@ impl Front {
         };
         let reply = match answered {
             Ok(response) => Reply::own(response),
-            Err(refusal) => self.refuse(Refused::plainly(refusal), request.headers(), &seen, false),
+            Err(refusal) => {
+                let refused = Refused::plainly(refusal);
+                self.refuse(refused, request.headers(), &mut seen, false)
+            }
         };
         seen.answer(reply)
     }
@@ -249,6 +255,11 @@ impl Front {
         payload: Payload,
     ) -> Result<Reply, Refused> {
         if reads(request.method()) {
+            // A body that nobody asked for would cost the connection if it stayed unread.
+            if request.headers().contains_key(CONTENT_LENGTH) || request.chunked().unwrap_or(false)
+            {
+                receive::drain(payload).await;
+            }
             return self.read(request, routed).await;
         }
         let admitted = match (request.method(), decided) {
@@ -340,14 +351,14 @@ impl Front {
         &self,
         refused: Refused,
         headers: &HeaderMap,
-        seen: &Observed,
+        seen: &mut Observed,
         about_nar: bool,
     ) -> Reply {
         let Refused { refusal, how } = refused;
         if let Some(reason) = refusal.unknown_reason() {
             self.metrics.unknown_answers.of((reason,)).inc();
-            tracing::debug!(id = seen.id, ?refusal, "nobody could say");
         }
+        seen.refused(&refusal);
         let response = reply::refusal(&refusal, Client::of(headers), &seen.id, about_nar);
         Reply {
             response,

@@ -11,15 +11,20 @@ use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BodyStream, BoxBody, MessageBody};
-use actix_web::http::Method;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderValue};
+use actix_web::http::{Method, StatusCode};
 use bytes::Bytes;
 use futures_util::stream::empty;
 
 use crate::metrics::Metrics;
 use crate::metrics::labels::{self, Kind, Label, Source, Status};
 
+use super::error::Refusal;
 use super::reply::{CACHE_STATUS, REQUEST_ID, Reply};
+
+/// An answer whose head comes later is slow, is logged even where other requests are not, and has to
+/// say what it waited for. Ten times what a bucket across an ocean takes.
+const SLOW: Duration = Duration::from_secs(2);
 
 /// Ids that differ within a process, and most likely between processes: a random half and a count.
 #[derive(Debug)]
@@ -37,12 +42,9 @@ impl RequestIds {
         }
     }
 
-    pub fn next(&self) -> String {
-        format!(
-            "{:08x}-{:x}",
-            self.process,
-            self.next.fetch_add(1, Ordering::Relaxed)
-        )
+    pub fn next(&self) -> Arc<str> {
+        let count = self.next.fetch_add(1, Ordering::Relaxed);
+        format!("{:08x}-{count:x}", self.process).into()
     }
 }
 
@@ -58,7 +60,7 @@ pub struct Observed {
     metrics: Arc<Metrics>,
     log: bool,
     started: Instant,
-    pub id: String,
+    pub id: Arc<str>,
     method: Method,
     target: String,
     pub kind: Kind,
@@ -68,6 +70,8 @@ pub struct Observed {
     /// The body came to its end.
     ended: bool,
     withdrawn: bool,
+    /// Why it was refused, where a 404 does not say it all.
+    why: Option<String>,
 }
 
 #[derive(Debug)]
@@ -77,6 +81,8 @@ struct Answer {
     /// Bytes of the body; `None`: only its end will tell.
     promised: Option<u64>,
     how: &'static str,
+    /// What takes the time when an answer of this sort is slow.
+    waited_for: &'static str,
     source: Source,
 }
 
@@ -84,7 +90,7 @@ impl Observed {
     pub fn begin(
         metrics: Arc<Metrics>,
         log: bool,
-        id: String,
+        id: Arc<str>,
         method: &Method,
         target: String,
     ) -> Self {
@@ -101,12 +107,22 @@ impl Observed {
             sent: 0,
             ended: false,
             withdrawn: false,
+            why: None,
         }
     }
 
     /// The request is answered elsewhere, and observed there.
     pub fn withdraw(mut self) {
         self.withdrawn = true;
+    }
+
+    /// Keeps the reason of a refusal for the log.
+    pub fn refused(&mut self, refusal: &Refusal) {
+        self.why = match refusal {
+            Refusal::Absent => None,
+            Refusal::Unknown(cause) => Some(cause.to_string()),
+            other => Some(other.to_string()),
+        };
     }
 
     /// Takes over the answer: adds what every answer carries and sees it to its end.
@@ -134,17 +150,19 @@ impl Observed {
             BodySize::Stream if !is_head => None,
             BodySize::Sized(_) | BodySize::Stream | BodySize::None => Some(0),
         };
-        let status = response.status().as_u16();
+        let status = response.status();
         self.answered = Some(Answer {
             first_byte,
-            status,
+            status: status.as_u16(),
             promised,
             how: how.as_str(),
+            waited_for: how.waited_for(),
             source,
         });
         response.map_body(|head, body| {
             let body = match body.size() {
-                BodySize::Sized(len) if is_head => {
+                // A 304 has neither a body nor, for want of one, a length.
+                BodySize::Sized(len) if is_head && status != StatusCode::NOT_MODIFIED => {
                     // The codec judges by the newest request it has read whether this one was a
                     // HEAD, so its own way of leaving the body out holds only without pipelining.
                     head.headers_mut().insert(CONTENT_LENGTH, len.into());
@@ -167,6 +185,7 @@ impl Drop for Observed {
             status: 0,
             promised: Some(0),
             how: "left",
+            waited_for: "an answer, until the client left",
             source: Source::None,
         };
         let answer = self.answered.take().unwrap_or(left);
@@ -191,10 +210,11 @@ impl Drop for Observed {
             .http_response_bytes
             .of((self.kind, answer.source))
             .inc_by(self.sent);
-        if self.log {
+        let slow = (answer.first_byte >= SLOW).then_some(answer.waited_for);
+        if self.log || slow.is_some() {
             tracing::info!(
                 target: "narwharf::access",
-                id = self.id,
+                id = &*self.id,
                 method = self.method.as_str(),
                 path = self.target,
                 kind = self.kind.as_str(),
@@ -204,6 +224,8 @@ impl Drop for Observed {
                 first_byte_us = answer.first_byte.as_micros() as u64,
                 total_us = total.as_micros() as u64,
                 how = answer.how,
+                why = self.why,
+                slow,
             );
         }
     }

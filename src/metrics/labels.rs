@@ -120,7 +120,7 @@ label! {
 }
 
 /// Statuses that `http/error.rs` and `http/reply.rs` know; anything else counts as the last.
-const STATUSES: [(u16, &str); 20] = [
+const STATUSES: [(u16, &str); 21] = [
     (200, "200"),
     (201, "201"),
     (206, "206"),
@@ -138,6 +138,7 @@ const STATUSES: [(u16, &str); 20] = [
     (415, "415"),
     (416, "416"),
     (422, "422"),
+    (431, "431"),
     (500, "500"),
     (503, "503"),
     (0, "other"),
@@ -228,12 +229,12 @@ pub fn can_be_answered((kind, method, status): (Kind, Method, Status)) -> bool {
             &[200, 304, 401, 404, 412, 503, LEFT]
         }
         (Kind::Info, Method::Get | Method::Head) => &[200, 401, LEFT],
-        (Kind::Other, Method::Get | Method::Head) => &[200, 401, 404, 414, 503, LEFT],
+        (Kind::Other, Method::Get | Method::Head) => &[200, 401, 403, 404, 414, 431, 503, LEFT],
         (_, Method::Put) if stored => &[
             200, 201, 400, 401, 403, 405, 409, 411, 413, 415, 422, 503, LEFT,
         ],
         (Kind::Info, Method::Put) => &[200, 401, 403, 405, LEFT],
-        (Kind::Other, Method::Put | Method::Delete | Method::Other) => &[404, 405, 414, LEFT],
+        (Kind::Other, Method::Put | Method::Delete | Method::Other) => &[404, 405, 414, 431, LEFT],
         (_, Method::Delete) if stored => &[200, 401, 403, 404, 405, 503, LEFT],
         _ => &[405, LEFT],
     };

@@ -14,8 +14,6 @@ use actix_web::rt::net::{TcpStream, UnixStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::turns::{Gate, Turn};
-
 /// How long a client may take none of the bytes that wait for it (`reliability.md`, "Clients").
 const WRITE_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -33,7 +31,6 @@ pub struct Connection {
     patience: Option<Pin<Box<Sleep>>>,
     /// Whether the last write had to wait.
     blocked: bool,
-    gate: Gate,
 }
 
 impl Connection {
@@ -57,13 +54,7 @@ impl Connection {
             stream,
             patience: None,
             blocked: false,
-            gate: Gate::default(),
         }
-    }
-
-    /// Whose turn it is on this connection.
-    pub fn turn(&self) -> Turn {
-        self.gate.turn()
     }
 
     /// Bounds how long writes wait, whichever kind of write it was.
@@ -96,11 +87,10 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { stream, gate, .. } = &mut *self;
-        gate.poll_read(cx, buffer, |cx, buffer| match stream {
+        match &mut self.stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
-        })
+        }
     }
 }
 

@@ -6,7 +6,6 @@
 mod connection;
 mod drain;
 mod listen;
-mod turns;
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,7 +19,6 @@ use actix_server::{GracefulShutdownSignal, Server, ServerHandle};
 use actix_service::{
     IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config,
 };
-use actix_web::body::MessageBody;
 use actix_web::dev::AppConfig;
 use actix_web::{App, HttpRequest, HttpResponse, web};
 use tokio::runtime::{Builder, Runtime};
@@ -36,7 +34,6 @@ use crate::tier::disk::{self, DiskTier};
 
 use connection::Connection;
 use listen::{ListenError, Socket};
-use turns::{Answering, Lasting, Turn};
 
 /// A client sends a request's head within this, also the next one on a kept connection.
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
@@ -96,9 +93,9 @@ pub struct Running {
 }
 
 /// Serves until SIGTERM or SIGINT and then drains. Blocks.
-pub fn run(config: Config, on_start: impl FnOnce(&Started)) -> Result<(), StartError> {
+pub fn run(config: Config, on_start: impl FnOnce(&Running)) -> Result<(), StartError> {
     let running = start(config)?;
-    on_start(&running.started);
+    on_start(&running);
     drain::announce_ready();
     running
         .engine()
@@ -280,9 +277,6 @@ fn speak_http(
         .client_disconnect_timeout(DISCONNECT_PATIENCE)
         .h1_allow_half_closed(false)
         .h1_write_buffer_size(WRITE_BUFFER)
-        .on_connect_ext(|connection: &Connection, data| {
-            data.insert(connection.turn());
-        })
         .expect(fn_service(move |request| {
             let front = Arc::clone(&expecting);
             async move { front.expect(request).await }
@@ -295,20 +289,11 @@ async fn handle(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let answering = request.conn_data().map(Turn::answering);
-    let response = front.handle(request, payload).await;
-    lasting(response, answering)
+    front.handle(request, payload).await
 }
 
 async fn handle_metrics(front: web::Data<Front>, request: HttpRequest) -> HttpResponse {
-    let answering = request.conn_data().map(Turn::answering);
-    let response = front.handle_metrics(request).await;
-    lasting(response, answering)
-}
-
-/// Until the answer is over it is not the client's turn.
-fn lasting(response: HttpResponse, answering: Option<Answering>) -> HttpResponse {
-    response.map_body(|_, body| Lasting::new(body, answering).boxed())
+    front.handle_metrics(request).await
 }
 
 /// The keys that uploads must be signed by; `None`: none need be.

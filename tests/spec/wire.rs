@@ -434,22 +434,96 @@ async fn pipelined_requests_are_answered_in_order() {
     assert!(connection.answer("GET").await.is(text));
 }
 
-/// The codec once took a HEAD for a GET when a GET was already behind it, and broke off.
+/// The codec judges by the newest request it has read whether an answer has a body.
 #[tokio::test]
-async fn a_head_with_a_get_behind_it_has_no_body() {
+async fn a_head_among_pipelined_requests_takes_no_body_and_gives_none() {
     let (bed, hello) = bed_with_a_package().await;
+    let of = |key: &str| {
+        if key == hello.nar {
+            &hello.nar_bytes[..]
+        } else {
+            hello.narinfo_text.as_bytes()
+        }
+    };
     for key in [&hello.nar, &hello.narinfo] {
-        let bytes = bed.ask(get(key)).await.body;
         let mut connection = bed.connect().await;
-        let mut both = head(key).head_bytes("h");
-        both.extend(get(key).head_bytes("h"));
-        connection.send(&both).await;
-        let headed = connection.answer("HEAD").await;
-        assert_eq!(headed.status, 200);
-        assert_eq!(headed.head.length(), Some(bytes.len()));
-        assert_eq!(headed.header("transfer-encoding"), None);
-        assert!(connection.answer("GET").await.is(&bytes));
+        let requests = [
+            get(key),
+            head(key),
+            head(key),
+            get(key),
+            get(key),
+            head(key),
+        ];
+        let bytes: Vec<u8> = requests
+            .iter()
+            .flat_map(|request| request.head_bytes("h"))
+            .collect();
+        connection.send(&bytes).await;
+        for method in ["GET", "HEAD", "HEAD", "GET", "GET", "HEAD"] {
+            let answer = connection.answer(method).await;
+            assert_eq!(answer.status, 200);
+            assert_eq!(answer.head.length(), Some(of(key).len()));
+            assert_eq!(answer.header("transfer-encoding"), None);
+            if method == "GET" {
+                assert!(answer.is(of(key)));
+            }
+        }
+        // And the connection is as good as new.
+        assert!(connection.ask(&get(key)).await.is(of(key)));
     }
+}
+
+/// Requests wait for their turn however they are cut up on the wire.
+#[tokio::test]
+async fn pipelined_requests_may_come_in_any_pieces() {
+    let (bed, hello) = bed_with_a_package().await;
+    let mut connection = bed.connect().await;
+    let requests: Vec<Request> = (0..20)
+        .map(|n| {
+            if n % 3 == 0 {
+                head(&hello.nar)
+            } else {
+                get(&hello.narinfo)
+            }
+        })
+        .collect();
+    let bytes: Vec<u8> = requests
+        .iter()
+        .flat_map(|request| request.head_bytes("h"))
+        .collect();
+    for piece in bytes.chunks(61) {
+        connection.send(piece).await;
+    }
+    for (n, _) in requests.iter().enumerate() {
+        if n % 3 == 0 {
+            assert_eq!(
+                connection.answer("HEAD").await.head.length(),
+                Some(hello.nar_bytes.len())
+            );
+        } else {
+            assert!(
+                connection
+                    .answer("GET")
+                    .await
+                    .is(hello.narinfo_text.as_bytes())
+            );
+        }
+    }
+}
+
+/// A client that leaves while it waits is noticed, also with another request behind.
+#[tokio::test]
+async fn who_leaves_while_waiting_is_noticed() {
+    let (bed, hello) = bed_with_a_package().await;
+    let held = bed.bucket.hold_first_byte(&hello.narinfo);
+    let mut connection = bed.connect().await;
+    connection.send_head(&get(&hello.narinfo)).await;
+    held.until_played(1).await;
+    drop(connection);
+    bed.until_metric("narwharf_http_requests_in_flight", 0)
+        .await;
+    held.release();
 }
 
 /// A refused upload whose body is little costs no connection.
@@ -463,6 +537,7 @@ async fn after_a_small_refused_body_the_connection_goes_on() {
         put(&hello.narinfo, vec![b'x'; 50 * KIB]),
         put("what/is/this", vec![1; 50 * KIB]),
         post(&hello.narinfo, vec![1; 50 * KIB]),
+        get("nar/absent.nar").body(vec![1; 50 * KIB]),
     ] {
         let answer = connection.ask(&request).await;
         assert!((400..500).contains(&answer.status), "{}", answer.status);

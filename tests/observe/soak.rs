@@ -1,0 +1,221 @@
+//! A mixed load with faults, and at its end three counts of it: Prometheus', the clients', the bucket's.
+//!
+//! Clients know how each answer came about, since `Cache-Status` tells them; so the hit ratio is
+//! compared too, and not only sums.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+
+use crate::bed::r2sim::{Fault, Operation, Rule};
+use crate::bed::{Answer, Built, KIB, Package, TestBed, get, head, put};
+use crate::prometheus::Prometheus;
+
+const CLIENTS: u64 = 6;
+const PACKAGES: usize = 40;
+
+/// What the issue allows the counts to differ by.
+const TOLERANCE: f64 = 0.001;
+
+/// What all clients saw.
+#[derive(Debug, Default, Clone, Copy)]
+struct Seen {
+    requests: u64,
+    bytes: u64,
+    /// 503.
+    unanswered: u64,
+    reads: u64,
+    /// Reads that did not need the bucket.
+    hits: u64,
+    cut: u64,
+}
+
+impl Seen {
+    fn note(&mut self, answer: &Answer) {
+        self.requests += 1;
+        self.bytes += answer.body.len() as u64;
+        self.unanswered += u64::from(answer.status == 503);
+        self.cut += u64::from(answer.cut);
+        if let Some(how) = answer.header("cache-status") {
+            self.reads += 1;
+            self.hits += u64::from(how.contains("; hit") || how.contains("fwd=stale"));
+        }
+    }
+}
+
+/// Numbers that are the same at every run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, sides: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % sides
+    }
+}
+
+/// One client: mostly narinfos and NARs, as builders ask for them, some of them new or not there.
+async fn client(
+    number: u64,
+    bed: &TestBed,
+    packages: &[Built],
+    until: Instant,
+    seen: &Mutex<Seen>,
+) {
+    let mut dice = Dice(number + 1);
+    let mut round = 0;
+    while Instant::now() < until {
+        round += 1;
+        let package = &packages[dice.below(PACKAGES).min(dice.below(PACKAGES))];
+        let request = match dice.below(20) {
+            0..9 => get(&package.narinfo),
+            9..14 => get(&package.nar),
+            14 => get(&package.nar).range("bytes=1000-50000"),
+            15 => head(&package.nar),
+            16..18 => get(&format!("{:0>32}.narinfo", dice.below(50))),
+            18 => put(
+                &format!("log/{:0>32}-{number}-{round}.drv", 0),
+                "it was built",
+            ),
+            _ => get("nix-cache-info"),
+        };
+        let answer = bed.ask(request).await;
+        seen.lock().unwrap().note(&answer);
+    }
+}
+
+#[track_caller]
+fn agree(what: &str, prometheus: f64, known: u64) {
+    let off = (prometheus - known as f64).abs() / (known as f64).max(1.0);
+    println!(
+        "{what:<28} Prometheus {prometheus:>14} known {known:>14} off by {:.4} %",
+        off * 100.0
+    );
+    assert!(
+        off <= TOLERANCE,
+        "{what}: Prometheus {prometheus}, known {known}"
+    );
+}
+
+async fn mixed_load(length: Duration) {
+    let bed = TestBed::with(|settings| {
+        settings.set("disk.capacity", "32MiB");
+        settings.set("memory.document_ttl", "2s");
+        settings.set("memory.negative_ttl", "2s");
+        settings.set("bucket.idle_timeout", "2s");
+    })
+    .await;
+    let prometheus = Prometheus::over(bed.address());
+    let packages: Vec<Built> = (0..PACKAGES)
+        .map(|n| {
+            bed.bucket
+                .publish(Package::named(&format!("p{n}")).nar_bytes((n + 1) * 40 * KIB))
+        })
+        .collect();
+    let reads = Rule::on(Operation::GetObject);
+    let _faults = [
+        bed.bucket.fault(
+            reads
+                .clone()
+                .chance(0.03, 1)
+                .plays(Fault::Status(500, "InternalError")),
+        ),
+        bed.bucket.fault(
+            reads
+                .clone()
+                .prefix("nar/")
+                .chance(0.03, 2)
+                .plays(Fault::CutAfter(30_000)),
+        ),
+        bed.bucket.fault(
+            reads
+                .clone()
+                .chance(0.02, 3)
+                .plays(Fault::DelayFirstByte(Duration::from_millis(300))),
+        ),
+        bed.bucket.fault(
+            reads
+                .prefix("00")
+                .chance(0.2, 4)
+                .plays(Fault::Status(503, "SlowDown")),
+        ),
+    ];
+    let seen = Mutex::new(Seen::default());
+    let until = Instant::now() + length;
+    join_all((0..CLIENTS).map(|number| client(number, &bed, &packages, until, &seen))).await;
+    bed.until_metric("narwharf_fills_in_flight", 0).await;
+    bed.until_metric("narwharf_http_requests_in_flight", 0)
+        .await;
+    let seen = *seen.lock().unwrap();
+    assert!(
+        seen.requests > 100 && seen.hits > 20 && seen.hits < seen.reads,
+        "{seen:?}"
+    );
+    println!("{seen:?}");
+
+    let ours = "narwharf_http_requests_total{kind!=\"other\"}";
+    prometheus.until("the last scrape", |p| {
+        p.value(&format!("sum({ours})")) >= seen.requests as f64
+    });
+    // Everything was at rest when that scrape was made.
+    agree(
+        "requests",
+        prometheus.value(&format!("sum({ours})")),
+        seen.requests,
+    );
+    let bytes = "sum(narwharf_http_response_bytes_total{kind!=\"other\"})";
+    agree("bytes", prometheus.value(bytes), seen.bytes);
+    let unanswered = "sum(narwharf_http_requests_total{kind!=\"other\",status=\"503\"})";
+    agree("503s", prometheus.value(unanswered), seen.unanswered);
+    let hits = "sum(narwharf_cache_lookups_total{result=~\"hit|negative_hit|stale\",tier!~\"bucket|substituter\"})";
+    let there = "sum(narwharf_cache_lookups_total{tier=~\"bucket|substituter\"})";
+    agree(
+        "reads",
+        prometheus.value(&format!("{hits} + {there}")),
+        seen.reads,
+    );
+    agree("hits", prometheus.value(hits), seen.hits);
+    println!(
+        "hit ratio {:.4}",
+        prometheus.value(&format!("{hits} / ({hits} + {there})"))
+    );
+
+    let log = bed.bucket.log().entries();
+    agree(
+        "requests to the bucket",
+        prometheus.value("sum(narwharf_origin_requests_total)"),
+        log.len() as u64,
+    );
+    let read = log
+        .iter()
+        .filter(|entry| entry.asked.operation == Operation::GetObject && entry.status == Some(200));
+    let sent: u64 = read.map(|entry| entry.sent).sum();
+    agree(
+        "bytes from the bucket",
+        prometheus.value("sum(narwharf_origin_bytes_total{direction=\"in\"})"),
+        sent,
+    );
+    let written = log
+        .iter()
+        .filter(|entry| entry.asked.operation == Operation::PutObject)
+        .count();
+    agree(
+        "class A",
+        prometheus.value("narwharf_bucket_operations_total{class=\"a\"}"),
+        written as u64,
+    );
+}
+
+#[actix_web::test]
+async fn after_some_seconds_of_mixed_load_all_counts_agree() {
+    mixed_load(Duration::from_secs(8)).await;
+}
+
+#[ignore = "takes ten minutes"]
+#[actix_web::test]
+async fn after_ten_minutes_of_mixed_load_all_counts_agree() {
+    mixed_load(Duration::from_secs(600)).await;
+}
