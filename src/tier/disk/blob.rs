@@ -130,16 +130,21 @@ impl Inner {
             digest: None,
         };
         self.learn(key, blob, facts);
+        self.touch(key);
     }
 
-    /// Enters what is known of a blob now, unless another has taken its place.
+    /// Enters what is known of a blob now, unless another has taken its place. This is no use of it.
     pub fn learn(&self, key: &ObjectKey, blob: &Blob, facts: Facts) {
         let place = self.layout.place(key);
         let _moving = locked(&self.moves);
         match self.same_file(&place, blob) {
-            Ok(Some(about)) => {
-                if let Err(error) = self.shelve(key, &place, &about, Some(facts)) {
-                    tracing::warn!(%key, %error, "what is known of a blob could not be entered");
+            Ok(Some(_)) => {
+                let mut books = locked(&self.books);
+                books.shelves.learn(key, facts);
+                let record = books.shelves.get(key).and_then(shelves::record);
+                drop(books);
+                if let Some(record) = record {
+                    self.tell_index(key, record);
                 }
             }
             Ok(None) => {}

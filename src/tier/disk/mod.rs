@@ -27,6 +27,7 @@ mod health;
 mod index;
 mod keeper;
 mod layout;
+mod marker;
 mod recover;
 mod scrub;
 mod shelves;

@@ -160,6 +160,13 @@ impl Shelves {
         }
     }
 
+    /// Enters what is known of a blob now.
+    pub fn learn(&mut self, key: &ObjectKey, facts: Facts) {
+        if let Some(slot) = self.slots.get(key) {
+            self.order.get_mut(*slot).entry.facts = Some(facts);
+        }
+    }
+
     /// Notes a use at `now`, in milliseconds of the wall clock.
     pub fn touch(&mut self, key: &ObjectKey, now: u64) {
         if let Some(slot) = self.slots.get(key).copied() {

@@ -22,6 +22,25 @@ pub(super) fn trigger(limit: u64) -> u64 {
     limit / 4 * 3
 }
 
+/// The size at which to compact again. Where the blobs' entries alone are more than half of what is
+/// allowed, compacting at every write would gain nothing; then the limit gives way, with a warning.
+pub(super) fn next_trigger(place: &Place) -> u64 {
+    let (wanted, least) = (trigger(place.limit), 2 * size_of(&place.dir));
+    if least > wanted {
+        tracing::warn!(
+            bytes = least,
+            "disk.index_size is too small for so many blobs; the index grows beyond it"
+        );
+    }
+    wanted.max(least)
+}
+
+fn size_of(dir: &Path) -> u64 {
+    let files = fs::read_dir(dir).into_iter().flatten().flatten();
+    let sizes = files.filter_map(|file| file.metadata().ok());
+    sizes.map(|about| about.len()).sum()
+}
+
 /// Bytes of documents that a compaction keeps. sled takes about twice that on disk (measured), so the
 /// new index begins at a quarter of the limit.
 fn kept(limit: u64) -> u64 {

@@ -34,8 +34,8 @@ pub(super) enum Trouble {
     Silent(Duration),
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("it has grown to {size} bytes, {limit} are allowed")]
-    TooLarge { size: u64, limit: u64 },
+    #[error("it has grown to {size} bytes; from {trigger} on it is compacted")]
+    TooLarge { size: u64, trigger: u64 },
 }
 
 impl Trouble {

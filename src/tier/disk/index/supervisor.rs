@@ -145,6 +145,7 @@ impl Shared {
     pub fn supervise(&self, place: &Place) {
         let mut expected = place.expected;
         let mut distrusted = None;
+        let mut trigger = compact::trigger(place.limit);
         compact::sweep(&place.dir);
         while !self.work().stop {
             match self.open(place, expected, distrusted.take()) {
@@ -154,7 +155,7 @@ impl Shared {
                     *locked(&self.store) = Some(Arc::clone(&store));
                     self.set_state(State::Ok);
                     self.begin_generation();
-                    let end = self.serve(&store, place.limit);
+                    let end = self.serve(&store, trigger);
                     let compacted = match &end {
                         End::Trouble(Trouble::TooLarge { .. }) => compact(&store, place),
                         _ => false,
@@ -164,7 +165,10 @@ impl Shared {
                     match end {
                         End::Trouble(_) if compacted && closed.is_ok() => {
                             match compact::put_in_place(&place.dir) {
-                                Ok(()) => continue,
+                                Ok(()) => {
+                                    trigger = compact::next_trigger(place);
+                                    continue;
+                                }
                                 Err(error) => distrusted = Some(error.into()),
                             }
                         }
@@ -239,7 +243,7 @@ impl Shared {
     }
 
     /// Carries out what waits until told to stop or something breaks.
-    fn serve(&self, store: &Arc<Store>, limit: u64) -> End {
+    fn serve(&self, store: &Arc<Store>, trigger: u64) -> End {
         loop {
             let (work, _) = self
                 .changed
@@ -247,7 +251,7 @@ impl Shared {
                     work.trouble.is_none() && !work.stop && work.is_done()
                 })
                 .unwrap_or_else(PoisonError::into_inner);
-            match self.step(work, store, limit) {
+            match self.step(work, store, trigger) {
                 Ok(true) => {}
                 Ok(false) => return End::Stop,
                 Err(trouble) => return End::Trouble(trouble),
@@ -260,7 +264,7 @@ impl Shared {
         &self,
         mut work: MutexGuard<'_, Work>,
         store: &Arc<Store>,
-        limit: u64,
+        trigger: u64,
     ) -> Result<bool, Trouble> {
         if let Some(trouble) = work.trouble.take() {
             return Err(trouble);
@@ -286,8 +290,8 @@ impl Shared {
         if blobs.clear {
             self.begin_generation();
         }
-        if size > compact::trigger(limit) {
-            return Err(Trouble::TooLarge { size, limit });
+        if size > trigger {
+            return Err(Trouble::TooLarge { size, trigger });
         }
         Ok(true)
     }

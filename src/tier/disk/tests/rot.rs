@@ -105,6 +105,25 @@ fn the_first_reading_of_an_adopted_blob_is_what_later_ones_are_held_to() {
 }
 
 #[test]
+fn being_read_by_the_scrubber_is_no_use() {
+    let bed = Bed::new();
+    bed.open();
+    fs::create_dir_all(bed.path("nar/he")).unwrap();
+    fs::write(bed.path("nar/he/hello.nar"), "hello").unwrap();
+    let (tier, nar) = (bed.open(), key("nar/hello.nar"));
+    tier.adopt(&nar, &unindexed(&tier, &nar));
+    put(&tier, &key_of(b"hello"), b"hello");
+    let uses = || {
+        let books = locked(&tier.inner.books);
+        [&nar, &key_of(b"hello")].map(|key| books.shelves.get(key).unwrap().used)
+    };
+    let before = uses();
+    bed.clock.advance(Duration::from_secs(60));
+    scrub(&tier);
+    assert_eq!(uses(), before);
+}
+
+#[test]
 fn a_blob_of_another_length_is_dropped_unread() {
     let bed = Bed::new();
     let (tier, metrics) = bed.open_counting();
