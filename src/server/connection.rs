@@ -14,6 +14,8 @@ use actix_web::rt::net::{TcpStream, UnixStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::turns::{Gate, Turn};
+
 /// How long a client may take none of the bytes that wait for it (`reliability.md`, "Clients").
 const WRITE_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -31,6 +33,7 @@ pub struct Connection {
     patience: Option<Pin<Box<Sleep>>>,
     /// Whether the last write had to wait.
     blocked: bool,
+    gate: Gate,
 }
 
 impl Connection {
@@ -54,7 +57,13 @@ impl Connection {
             stream,
             patience: None,
             blocked: false,
+            gate: Gate::default(),
         }
+    }
+
+    /// Whose turn it is on this connection.
+    pub fn turn(&self) -> Turn {
+        self.gate.turn()
     }
 
     /// Bounds how long writes wait, whichever kind of write it was.
@@ -87,10 +96,11 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.stream {
+        let Self { stream, gate, .. } = &mut *self;
+        gate.poll_read(cx, buffer, |cx, buffer| match stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
-        }
+        })
     }
 }
 

@@ -6,6 +6,7 @@
 mod connection;
 mod drain;
 mod listen;
+mod turns;
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use actix_server::{GracefulShutdownSignal, Server, ServerHandle};
 use actix_service::{
     IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config,
 };
+use actix_web::body::MessageBody;
 use actix_web::dev::AppConfig;
 use actix_web::{App, HttpRequest, HttpResponse, web};
 use tokio::runtime::{Builder, Runtime};
@@ -34,6 +36,7 @@ use crate::tier::disk::{self, DiskTier};
 
 use connection::Connection;
 use listen::{ListenError, Socket};
+use turns::{Answering, Lasting, Turn};
 
 /// A client sends a request's head within this, also the next one on a kept connection.
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
@@ -277,6 +280,9 @@ fn speak_http(
         .client_disconnect_timeout(DISCONNECT_PATIENCE)
         .h1_allow_half_closed(false)
         .h1_write_buffer_size(WRITE_BUFFER)
+        .on_connect_ext(|connection: &Connection, data| {
+            data.insert(connection.turn());
+        })
         .expect(fn_service(move |request| {
             let front = Arc::clone(&expecting);
             async move { front.expect(request).await }
@@ -289,11 +295,20 @@ async fn handle(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    front.handle(request, payload).await
+    let answering = request.conn_data().map(Turn::answering);
+    let response = front.handle(request, payload).await;
+    lasting(response, answering)
 }
 
 async fn handle_metrics(front: web::Data<Front>, request: HttpRequest) -> HttpResponse {
-    front.handle_metrics(request).await
+    let answering = request.conn_data().map(Turn::answering);
+    let response = front.handle_metrics(request).await;
+    lasting(response, answering)
+}
+
+/// Until the answer is over it is not the client's turn.
+fn lasting(response: HttpResponse, answering: Option<Answering>) -> HttpResponse {
+    response.map_body(|_, body| Lasting::new(body, answering).boxed())
 }
 
 /// The keys that uploads must be signed by; `None`: none need be.

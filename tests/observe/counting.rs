@@ -1,9 +1,10 @@
 //! Traffic of every kind, and then every counter against those who know: the clients, and the bucket.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::bed::r2sim::{Fault, Operation, Rule};
-use crate::bed::{Answer, KIB, Package, Request, TestBed, get, head, post, put};
+use crate::bed::{Answer, Connection, KIB, Package, Request, TestBed, get, head, post, put};
 use crate::scrape::Scrape;
 
 /// What the clients saw: their requests by kind, method and status, and whole bodies' bytes by kind.
@@ -342,4 +343,44 @@ async fn every_counter_agrees_with_the_clients_and_the_bucket() {
 
     let late: Vec<_> = scrape.names().difference(&first.names()).cloned().collect();
     assert!(late.is_empty(), "not there at the first scrape: {late:#?}");
+}
+
+/// A request that is under way when the server is told to leave is answered, and counted.
+#[actix_web::test]
+async fn nothing_is_lost_at_shutdown() {
+    let bed = TestBed::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = bed.config();
+    config.disk.path = folder.path().join("disk");
+    let server = crate::bed::start(config).await.unwrap();
+    let (metrics, address) = (Arc::clone(&server.metrics), server.started.addresses[0]);
+    let late = bed.bucket.publish(Package::named("late"));
+    let held = bed.bucket.hold_first_byte(&late.narinfo);
+    let key = late.narinfo.clone();
+
+    let asking = tokio::task::spawn_local(async move {
+        Connection::open(address)
+            .await
+            .ask(&get(&late.narinfo))
+            .await
+    });
+    bed.bucket
+        .until(|entries| entries.iter().any(|entry| entry.asked.key == key))
+        .await;
+    let stopping = tokio::task::spawn_blocking(move || server.stop());
+    drop(held);
+    assert_eq!(asking.await.unwrap().status, 200);
+    stopping.await.unwrap();
+    let scrape = Scrape::parse(&metrics.render());
+    let asked = [("kind", "narinfo"), ("status", "200")];
+    agree(
+        "requests",
+        scrape.sum("narwharf_http_requests_total", &asked),
+        1,
+    );
+    agree(
+        "in flight",
+        scrape.sum("narwharf_http_requests_in_flight", &[]),
+        0,
+    );
 }

@@ -212,7 +212,7 @@ async fn absences_are_bounded_in_a_space_of_their_own() {
 /// Whatever else goes wrong, nobody has said "no": 503 now, and asked anew the next time.
 #[tokio::test]
 async fn only_a_definite_answer_makes_an_absence() {
-    let bed = TestBed::with(|s| s.set("bucket.first_byte_timeout", "600ms")).await;
+    let bed = TestBed::with(|s| s.set("bucket.first_byte_timeout", "2400ms")).await;
     for (at, fault) in [
         Fault::Status(500, "InternalError"),
         Fault::Status(503, "SlowDown"),

@@ -4,7 +4,7 @@
 
 const here = location.origin + location.pathname.replace(/\/$/, "");
 for (const span of document.querySelectorAll(".base")) span.textContent = here;
-for (const span of document.querySelectorAll(".host")) span.textContent = location.hostname.replace(/[[\]]/g, "");
+for (const span of document.querySelectorAll(".host")) span.textContent = location.hostname.replace(/[\[\]]/g, "");
 
 // A page that came over plain HTTP may not use the clipboard; a selection may still be copied.
 async function copy(code) {

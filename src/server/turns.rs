@@ -1,0 +1,336 @@
+//! One request at a time: what a client sends behind a request waits until that one is answered.
+//!
+//! Clients may send requests without waiting for answers (RFC 9112 §9.3.2). actix-http decodes all
+//! it has received, and remembers only of the last one whether it was a HEAD, its version and its
+//! wish to close (`h1/codec.rs`, 3.20.x). So a GET that is still being prepared when a HEAD comes in
+//! behind it is answered without its body, and the client takes the next answer for that body. Here
+//! the codec is not shown a request before the one in front of it is answered; nothing else changes.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use actix_web::body::{BodySize, MessageBody};
+use bytes::{Bytes, BytesMut};
+use tokio::io::ReadBuf;
+
+/// Bytes kept of requests that wait; a client that has more waits with them. Read on at all only to
+/// see a client leave.
+const MOST_HELD: usize = 16 * 1024;
+
+/// Longer heads are refused by the codec; their bytes are of no interest here.
+const LONGEST_HEAD: usize = 128 * 1024;
+
+/// Whose turn it is: the client's, to ask, or ours, to answer. Clones are of the same connection.
+#[derive(Debug, Clone)]
+pub struct Turn(Rc<State>);
+
+#[derive(Debug)]
+struct State {
+    answered: Cell<bool>,
+    waiting: RefCell<Option<Waker>>,
+}
+
+/// An answer on its way. Dropped, it is over and the client's turn has come.
+#[derive(Debug)]
+pub struct Answering(Turn);
+
+impl Turn {
+    /// To be kept until the last byte of the answer is with the codec.
+    pub fn answering(&self) -> Answering {
+        Answering(self.clone())
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A body that ends a turn: the codec drops it when it has all of it.
+    pub struct Lasting<B> {
+        #[pin]
+        body: B,
+        answering: Option<Answering>,
+    }
+}
+
+impl<B> Lasting<B> {
+    pub fn new(body: B, answering: Option<Answering>) -> Self {
+        Self { body, answering }
+    }
+}
+
+impl<B: MessageBody> MessageBody for Lasting<B> {
+    type Error = B::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        self.project().body.poll_next(cx)
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        let state = &self.0.0;
+        state.answered.set(true);
+        if let Some(waker) = state.waiting.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// What stands between a connection's bytes and the codec.
+#[derive(Debug)]
+pub struct Gate {
+    turn: Turn,
+    place: Place,
+    /// As much of a head as was let through.
+    head: Vec<u8>,
+    /// Received, and to be let through later.
+    held: BytesMut,
+}
+
+/// Where in a request the next byte belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Head,
+    Body {
+        left: u64,
+    },
+    /// Only the codec can tell, and so it is shown everything.
+    Unknown,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        let state = State {
+            answered: Cell::new(true),
+            waiting: RefCell::default(),
+        };
+        Self {
+            turn: Turn(Rc::new(state)),
+            place: Place::Head,
+            head: Vec::new(),
+            held: BytesMut::new(),
+        }
+    }
+}
+
+impl Gate {
+    pub fn turn(&self) -> Turn {
+        self.turn.clone()
+    }
+
+    /// Reads what may be let through. `read` is the connection's own way of reading.
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+        mut read: impl FnMut(&mut Context<'_>, &mut ReadBuf<'_>) -> Poll<io::Result<()>>,
+    ) -> Poll<io::Result<()>> {
+        if self.is_shut() {
+            return self.hold(cx, read);
+        }
+        let before = buffer.filled().len();
+        if self.held.is_empty() {
+            ready!(read(cx, buffer))?;
+        } else {
+            let count = self.held.len().min(buffer.remaining());
+            buffer.put_slice(&self.held.split_to(count));
+        }
+        let came = &buffer.filled()[before..];
+        let through = self.admit(came);
+        if through < came.len() {
+            let mut held = BytesMut::from(&came[through..]);
+            held.unsplit(self.held.split());
+            self.held = held;
+            buffer.set_filled(before + through);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The next byte begins a request, and the one before has no answer yet.
+    fn is_shut(&self) -> bool {
+        self.place == Place::Head && self.head.is_empty() && !self.turn.0.answered.get()
+    }
+
+    /// Lets nothing through, and goes on reading to see whether the client leaves.
+    fn hold(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut read: impl FnMut(&mut Context<'_>, &mut ReadBuf<'_>) -> Poll<io::Result<()>>,
+    ) -> Poll<io::Result<()>> {
+        self.turn.0.waiting.replace(Some(cx.waker().clone()));
+        while self.held.len() < MOST_HELD {
+            let mut scratch = [0; 1024];
+            let mut came = ReadBuf::new(&mut scratch);
+            ready!(read(cx, &mut came))?;
+            if came.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.held.extend_from_slice(came.filled());
+        }
+        Poll::Pending
+    }
+
+    /// How many of these bytes may pass: at least one, if there is one and the gate is not shut.
+    fn admit(&mut self, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        while at < bytes.len() && !self.is_shut() {
+            let rest = &bytes[at..];
+            match self.place {
+                Place::Unknown => return bytes.len(),
+                Place::Body { left } => {
+                    let count = left.min(rest.len() as u64);
+                    at += count as usize;
+                    self.place = body(left - count);
+                }
+                Place::Head => at += self.admit_head(rest),
+            }
+        }
+        at
+    }
+
+    fn admit_head(&mut self, bytes: &[u8]) -> usize {
+        if self.head.is_empty() && matches!(bytes[0], b'\r' | b'\n') {
+            return 1; // Empty lines before a request are skipped (RFC 9112 §2.2).
+        }
+        let had = self.head.len();
+        self.head.extend_from_slice(bytes);
+        let Some(end) = head_end(&self.head, had) else {
+            if self.head.len() > LONGEST_HEAD {
+                self.place = Place::Unknown;
+            }
+            return bytes.len();
+        };
+        self.place = framing(&self.head[..end]);
+        self.head.clear();
+        self.turn.0.answered.set(false);
+        end - had
+    }
+}
+
+fn body(left: u64) -> Place {
+    match left {
+        0 => Place::Head,
+        left => Place::Body { left },
+    }
+}
+
+/// One past the empty line that ends a head, which does not lie before `from`. A line may end
+/// without its carriage return, as the codec allows.
+fn head_end(head: &[u8], from: usize) -> Option<usize> {
+    (from..head.len()).find_map(|at| {
+        let line_before = head[..at].strip_suffix(b"\r").unwrap_or(&head[..at]);
+        (head[at] == b'\n' && line_before.ends_with(b"\n")).then_some(at + 1)
+    })
+}
+
+/// What follows a head (RFC 9112 §6.3). What is malformed the codec refuses, and closes.
+fn framing(head: &[u8]) -> Place {
+    let mut place = Place::Head;
+    for line in head.split(|byte| *byte == b'\n').skip(1) {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+            continue;
+        };
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            return Place::Unknown;
+        }
+        if name.eq_ignore_ascii_case(b"content-length") {
+            let length = str::from_utf8(value)
+                .ok()
+                .and_then(|text| text.parse().ok());
+            place = length.map_or(Place::Unknown, body);
+        }
+    }
+    place
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
+    const PUT: &[u8] = b"PUT /a HTTP/1.1\r\ncontent-Length:  5 \r\n\r\nGET /";
+
+    /// What the codec is shown of `sent`, arriving in pieces of this size, before any answer.
+    fn shown(gate: &mut Gate, sent: &mut &[u8], piece: usize) -> Vec<u8> {
+        let mut shown = Vec::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        loop {
+            let mut space = [0; 64];
+            let mut buffer = ReadBuf::new(&mut space);
+            let polled = gate.poll_read(&mut cx, &mut buffer, |_, buffer| {
+                if sent.is_empty() {
+                    return Poll::Pending;
+                }
+                let count = piece.min(sent.len()).min(buffer.remaining());
+                buffer.put_slice(&sent[..count]);
+                *sent = &sent[count..];
+                Poll::Ready(Ok(()))
+            });
+            match polled {
+                Poll::Pending => return shown,
+                Poll::Ready(Ok(())) => {
+                    assert!(!buffer.filled().is_empty(), "nothing would mean the end");
+                    shown.extend_from_slice(buffer.filled());
+                }
+                Poll::Ready(Err(error)) => panic!("{error}"),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_request_is_shown_when_the_one_before_is_answered(
+            which in proptest::collection::vec(0usize..4, 1..8),
+            piece in 1usize..80,
+        ) {
+            let kinds = [GET, PUT, b"\r\nHEAD / HTTP/1.0\n\n", b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n"];
+            let requests: Vec<&[u8]> = which.iter().map(|kind| kinds[*kind]).collect();
+            let all = requests.concat();
+            let (mut gate, mut sent) = (Gate::default(), all.as_slice());
+            for request in requests {
+                let seen = shown(&mut gate, &mut sent, piece);
+                prop_assert_eq!(seen, request);
+                drop(gate.turn().answering());
+            }
+            prop_assert!(sent.is_empty() && gate.held.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_body_whose_end_only_the_codec_knows_is_passed_on() {
+        let chunked = b"PUT /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
+        let mut gate = Gate::default();
+        assert_eq!(shown(&mut gate, &mut chunked.as_slice(), 64), chunked);
+    }
+
+    #[test]
+    fn a_client_that_leaves_while_its_request_is_answered_is_noticed() {
+        let mut gate = Gate::default();
+        shown(&mut gate, &mut [GET, GET].concat().as_slice(), 64);
+        let mut space = [0; 64];
+        let mut buffer = ReadBuf::new(&mut space);
+        let mut cx = Context::from_waker(Waker::noop());
+        let polled = gate.poll_read(&mut cx, &mut buffer, |_, _| Poll::Ready(Ok(())));
+        assert!(polled.is_ready() && buffer.filled().is_empty());
+    }
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let mut gate = Gate::default();
+        let flood = GET.repeat(10_000);
+        let mut sent = flood.as_slice();
+        assert_eq!(shown(&mut gate, &mut sent, 1024), GET);
+        assert!(gate.held.len() < MOST_HELD + 1024);
+        assert!(!sent.is_empty());
+    }
+}
