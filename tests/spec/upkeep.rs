@@ -129,6 +129,7 @@ async fn a_disk_that_is_too_small_is_no_clients_concern() {
 /// A file system of a test's own. Mounting needs root; where it is not allowed, the test says so.
 mod tiny {
     use std::fs;
+    use std::io::Write;
     use std::path::{Path, PathBuf};
     use std::process::Command;
 
@@ -160,11 +161,10 @@ mod tiny {
             self.0.path()
         }
 
-        /// Takes all space that is left.
+        /// Takes all space that is left, whatever others write meanwhile.
         pub fn fill(&self) {
-            let about = rustix::fs::statvfs(self.path()).unwrap();
-            let left = about.f_bavail * about.f_frsize;
-            fs::write(self.path().join("balloon"), vec![0; left as usize]).unwrap();
+            let mut file = fs::File::create(self.path().join("balloon")).unwrap();
+            while file.write_all(&[0; 4096]).is_ok() {}
         }
 
         pub fn free(&self) {
