@@ -8,11 +8,12 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 CARGO_DENY := $(shell command -v cargo-deny 2>/dev/null || echo $(CACHE)/tools/bin/cargo-deny)
 DENY_CHECKS := bans licenses sources
 
-.PHONY: help test check tests deny advisories
+.PHONY: help test soak check tests deny advisories
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make test        what the tests need is installed, then everything is checked and tested"
+	@echo "make soak        what takes too long for that: about an hour"
 	@echo "make check       formatting and lints only"
 	@echo "make deny        licences, banned crates and sources (installs cargo-deny when missing)"
 	@echo "make advisories  known vulnerabilities (fetches the RustSec database)"
@@ -23,6 +24,11 @@ test:
 	@if $(MAKE) --no-print-directory --silent $(CARGO_DENY); then $(MAKE) --no-print-directory deny; \
 	else echo "cargo-deny is not to be had here: licences, bans and sources stay unchecked"; fi
 	$(MAKE) --no-print-directory tests
+
+# Tests that are ignored elsewhere, one after the other: each wants the machine for itself.
+soak:
+	tests/prepare
+	cargo nextest run --locked --run-ignored only --test-threads 1
 
 check:
 	cargo fmt --check

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use sha2::{Digest, Sha256};
 
@@ -67,7 +67,7 @@ fn bad_usage_is_2_and_help_is_0() {
     assert_eq!(desk.run(&["nonsense"], &[]).code, Some(2));
     let help = desk.run(&["--help"], &[]);
     assert_eq!(help.code, Some(0));
-    for command in ["serve", "check", "token", "nix-conf"] {
+    for command in ["serve", "check", "verify", "token", "nix-conf"] {
         assert!(help.out.contains(command), "{command} in\n{}", help.out);
     }
 }
@@ -182,8 +182,96 @@ fn the_tokens_lines_can_be_pasted_into_a_settings_file() {
     );
 }
 
+/// A cache with a sound blob, a rotten one, and one whose name is no hash; and the rotten one's path.
+fn cache(desk: &Desk) -> std::path::PathBuf {
+    let root = desk.path().join("data/cache");
+    let place = |name: &str| {
+        let folder = root.join("nar").join(&name[..2]);
+        fs::create_dir_all(&folder).unwrap();
+        folder.join(name)
+    };
+    let name = |content: &[u8]| {
+        let hash = narwharf::nix::hash::Sha256Hash::of(content);
+        format!("{}.nar", hash.to_nix32())
+    };
+    fs::write(place(&name(b"sound")), "sound").unwrap();
+    fs::write(place("hello.nar"), "whatever").unwrap();
+    fs::write(place(&name(b"right")), "wrong").unwrap();
+    fs::write(root.join("narwharf-cache"), "narwharf-cache 1\n").unwrap();
+    fs::create_dir(root.join("quarantine")).unwrap();
+    place(&name(b"right"))
+}
+
+#[test]
+fn verify_names_what_is_wrong_and_sets_it_aside_when_told_to() {
+    let desk = Desk::new();
+    assert_eq!(desk.run(&["verify"], &[]).code, Some(0));
+    assert!(!desk.path().join("data").exists(), "looking makes nothing");
+    let rotten = cache(&desk);
+    let name = rotten.file_name().unwrap().to_str().unwrap();
+
+    let told = desk.run(&["verify"], &[]);
+    assert_eq!(told.code, Some(1), "{}", told.err);
+    for line in [
+        "       1 sound\n",
+        "       1 readable; their names are no hashes",
+        "       1 wrong\n",
+        &format!("         nar/{name}: its SHA-256 is "),
+        "`narwharf verify --repair`",
+    ] {
+        assert!(told.out.contains(line), "{line:?} in\n{}", told.out);
+    }
+    assert!(rotten.exists());
+
+    let told = desk.run(&["verify", "--repair"], &[]);
+    assert_eq!(told.code, Some(0), "{}{}", told.out, told.err);
+    assert!(told.out.contains("taken out of the cache"), "{}", told.out);
+    assert!(!rotten.exists());
+    let told = desk.run(&["verify"], &[]);
+    assert_eq!(told.code, Some(0), "{}", told.out);
+    assert!(told.out.contains("       0 wrong\n"));
+}
+
+#[test]
+fn verify_of_what_is_no_cache_of_ours_is_1_and_touches_nothing() {
+    let desk = Desk::new();
+    fs::create_dir_all(desk.path().join("data/cache")).unwrap();
+    desk.write("data/cache/thesis.tex", "years of work");
+    let told = desk.run(&["verify", "--repair"], &[]);
+    assert_eq!(told.code, Some(1));
+    assert!(told.err.contains("data/cache"), "{}", told.err);
+    assert_eq!(
+        fs::read_dir(desk.path().join("data/cache"))
+            .unwrap()
+            .count(),
+        1
+    );
+}
+
+/// Beside a server it reads without being in the way, and will not repair without a token to show.
+#[test]
+fn verify_beside_a_server_reads_and_asks_for_a_token_to_repair() {
+    let desk = Desk::new();
+    cache(&desk);
+    let (mut server, _) = serve(&desk, &[]);
+    let told = desk.run(&["verify"], &[]);
+    assert_eq!(told.code, Some(1), "{}", told.err);
+    let refused = desk.run(&["verify", "--repair"], &[]);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.err.contains("--token-file"), "{}", refused.err);
+}
+
 /// Runs the server until it has said its last line, and returns what it said.
 fn banner(desk: &Desk, env: &[(&str, &str)]) -> String {
+    let (mut server, said) = serve(desk, env);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    said
+}
+
+fn serve(desk: &Desk, env: &[(&str, &str)]) -> (Child, String) {
     let mut server = desk
         .command(&[], env)
         .env("NARWHARF_SERVER__LISTEN", "127.0.0.1:0")
@@ -194,9 +282,7 @@ fn banner(desk: &Desk, env: &[(&str, &str)]) -> String {
     let mut said = String::new();
     let mut lines = BufReader::new(server.stdout.take().unwrap());
     while !said.contains("nixpkgs#hello") && lines.read_line(&mut said).unwrap() > 0 {}
-    server.kill().unwrap();
-    server.wait().unwrap();
-    said
+    (server, said)
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! A question to the running server, for commands that need its answer.
 //!
 //! The server is on this machine or next to it and speaks plain HTTP, so one request on one
-//! connection, closed after the answer, is all there is to it.
+//! connection, closed after the answer, is all there is to it. It is made in HTTP/1.0, in which no
+//! answer comes in chunks.
 
-use std::io::{Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -19,8 +20,12 @@ use crate::config::{self, Config, Listen};
 /// The server answers from memory; only a machine under great load takes longer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The longest answer that is read.
+/// The longest answer that is read as text, and the longest head.
 const LONGEST: u64 = 16 << 20;
+const LONGEST_HEAD: u64 = 64 << 10;
+
+/// Bytes read at once of a body that is thrown away.
+const PIECE: usize = 128 << 10;
 
 /// Where the server is, and who asks.
 #[derive(Args, Debug)]
@@ -40,9 +45,29 @@ pub struct Answer {
     pub body: String,
 }
 
+/// The server, and the token it is shown.
+#[derive(Debug)]
+pub struct Server {
+    place: Place,
+    token: Option<SecretString>,
+}
+
+#[derive(Debug)]
 enum Place {
-    Tcp { authority: String, path: String },
+    Tcp {
+        authority: String,
+        /// Ends in a slash.
+        root: String,
+    },
     Unix(PathBuf),
+}
+
+/// An answer whose body has not been read yet.
+pub struct Reply {
+    pub status: u16,
+    /// As the head says; without it the body goes on until the connection ends.
+    length: Option<u64>,
+    body: Box<dyn Read + Send>,
 }
 
 impl Whom {
@@ -59,37 +84,18 @@ impl Whom {
         key: &str,
         accept: &str,
     ) -> anyhow::Result<Answer> {
-        let place = self.place(config)?;
-        let (authority, path) = match &place {
-            Place::Tcp { authority, path } => (authority.as_str(), path.as_str()),
-            Place::Unix(_) => ("localhost", "/"),
-        };
-        let mut request = format!(
-            "{method} {path}{key} HTTP/1.1\r\nHost: {authority}\r\nAccept: {accept}\r\n\
-             Connection: close\r\n"
-        );
-        if let Some(token) = self.token()? {
-            request += &format!("Authorization: Bearer {}\r\n", token.expose_secret());
-        }
-        request += "\r\n";
-        let asked = match &place {
-            Place::Tcp { authority, .. } => TcpStream::connect(authority).and_then(|stream| {
-                stream.set_read_timeout(Some(PATIENCE))?;
-                exchange(stream, &request)
-            }),
-            Place::Unix(path) => UnixStream::connect(path).and_then(|stream| {
-                stream.set_read_timeout(Some(PATIENCE))?;
-                exchange(stream, &request)
-            }),
-        };
-        let shown = match &place {
-            Place::Tcp { authority, .. } => authority.clone(),
-            Place::Unix(path) => path.display().to_string(),
-        };
-        let answer = asked.with_context(|| {
-            format!("no answer from {shown}; does narwharf run there? (--url names another place)")
-        })?;
-        parse(&answer).with_context(|| format!("{shown} does not speak HTTP"))
+        let reply = self.server(config)?.ask(method, key, accept)?;
+        Ok(Answer {
+            status: reply.status,
+            body: reply.text()?,
+        })
+    }
+
+    pub fn server(&self, config: &Config) -> anyhow::Result<Server> {
+        Ok(Server {
+            place: self.place(config)?,
+            token: self.token()?,
+        })
     }
 
     fn place(&self, config: &Config) -> anyhow::Result<Place> {
@@ -97,7 +103,7 @@ impl Whom {
             return Ok(match &config.server.listen[0] {
                 Listen::Tcp(address) => Place::Tcp {
                     authority: reachable(address),
-                    path: "/".to_owned(),
+                    root: "/".to_owned(),
                 },
                 Listen::Unix(path) => Place::Unix(path.clone()),
             });
@@ -110,7 +116,7 @@ impl Whom {
         let path = url.path().trim_end_matches('/');
         Ok(Place::Tcp {
             authority: format!("{host}:{}", url.port_or_known_default().unwrap_or(80)),
-            path: format!("{path}/"),
+            root: format!("{path}/"),
         })
     }
 
@@ -133,22 +139,120 @@ fn reachable(address: &str) -> String {
     }
 }
 
-fn exchange(mut stream: impl Read + Write, request: &str) -> std::io::Result<Vec<u8>> {
-    stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    stream.take(LONGEST).read_to_end(&mut answer)?;
-    Ok(answer)
+impl Server {
+    /// Whether there is a token to show.
+    pub fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// Asks once for what lies at `path` below the root. Blocks until the answer's head is here.
+    pub fn ask(&self, method: &str, path: &str, accept: &str) -> anyhow::Result<Reply> {
+        let (authority, root) = match &self.place {
+            Place::Tcp { authority, root } => (authority.as_str(), root.as_str()),
+            Place::Unix(_) => ("localhost", "/"),
+        };
+        let mut request =
+            format!("{method} {root}{path} HTTP/1.0\r\nHost: {authority}\r\nAccept: {accept}\r\n");
+        if let Some(token) = &self.token {
+            request += &format!("Authorization: Bearer {}\r\n", token.expose_secret());
+        }
+        request += "\r\n";
+        let asked = match &self.place {
+            Place::Tcp { authority, .. } => TcpStream::connect(authority).and_then(|stream| {
+                stream.set_read_timeout(Some(PATIENCE))?;
+                exchange(stream, &request)
+            }),
+            Place::Unix(path) => UnixStream::connect(path).and_then(|stream| {
+                stream.set_read_timeout(Some(PATIENCE))?;
+                exchange(stream, &request)
+            }),
+        };
+        let shown = match &self.place {
+            Place::Tcp { authority, .. } => authority.clone(),
+            Place::Unix(path) => path.display().to_string(),
+        };
+        let answer = asked.with_context(|| {
+            format!("no answer from {shown}; does narwharf run there? (--url names another place)")
+        })?;
+        head(answer).with_context(|| format!("{shown} does not speak HTTP"))
+    }
 }
 
-fn parse(answer: &[u8]) -> anyhow::Result<Answer> {
-    let text = std::str::from_utf8(answer)?;
-    let (head, body) = text.split_once("\r\n\r\n").context("no head")?;
-    let status = head
-        .strip_prefix("HTTP/1.1 ")
-        .and_then(|rest| rest.get(..3));
-    Ok(Answer {
-        status: status.context("no status")?.parse()?,
-        body: body.to_owned(),
+impl Reply {
+    /// The whole body. Errors: it was cut, is longer than anybody reads, or is no text.
+    pub fn text(self) -> anyhow::Result<String> {
+        let mut text = String::new();
+        self.body.take(LONGEST).read_to_string(&mut text)?;
+        if self
+            .length
+            .is_some_and(|length| length != text.len() as u64)
+        {
+            bail!("the answer was cut");
+        }
+        Ok(text)
+    }
+
+    /// Bytes of the body, if the head says so.
+    pub fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    /// Throws the body away, telling `read` of each piece. Errors: it was cut.
+    pub fn drain(mut self, mut read: impl FnMut(u64)) -> anyhow::Result<()> {
+        let mut piece = vec![0; PIECE];
+        let mut total = 0;
+        loop {
+            match self.body.read(&mut piece)? {
+                0 => break,
+                more => {
+                    total += more as u64;
+                    read(more as u64);
+                }
+            }
+        }
+        if self.length.is_some_and(|length| length != total) {
+            bail!("the answer was cut after {total} bytes");
+        }
+        Ok(())
+    }
+}
+
+fn exchange(
+    mut stream: impl Read + Write + Send + 'static,
+    request: &str,
+) -> io::Result<Box<dyn Read + Send>> {
+    stream.write_all(request.as_bytes())?;
+    Ok(Box::new(stream))
+}
+
+/// Reads an answer up to its body.
+fn head(answer: Box<dyn Read + Send>) -> anyhow::Result<Reply> {
+    let mut answer = BufReader::new(answer);
+    let mut lines = Vec::new();
+    let mut left = LONGEST_HEAD;
+    loop {
+        let mut line = String::new();
+        let read = (&mut answer).take(left).read_line(&mut line)?;
+        left -= read as u64;
+        match line.strip_suffix("\r\n") {
+            Some("") => break,
+            Some(line) => lines.push(line.to_owned()),
+            None => bail!("no head"),
+        }
+    }
+    let status = lines.first().and_then(|line| {
+        let rest = line.strip_prefix("HTTP/1.")?.get(2..5)?;
+        rest.parse().ok()
+    });
+    let length = lines.iter().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        let is_it = name.eq_ignore_ascii_case("content-length");
+        is_it.then(|| value.trim().parse().ok()).flatten()
+    });
+    Ok(Reply {
+        status: status.context("no status")?,
+        length,
+        body: Box::new(answer),
     })
 }
 
@@ -163,13 +267,29 @@ mod tests {
         assert_eq!(reachable("cache.lan:8080"), "cache.lan:8080");
     }
 
+    fn reply(text: &'static str) -> anyhow::Result<Reply> {
+        head(Box::new(text.as_bytes()))
+    }
+
     #[test]
     fn an_answer_is_a_status_and_a_body() {
-        let answer = parse(b"HTTP/1.1 401 Unauthorized\r\nA: b\r\n\r\nno\r\n\r\nway").unwrap();
-        assert_eq!(
-            (answer.status, answer.body.as_str()),
-            (401, "no\r\n\r\nway")
-        );
-        assert!(parse(b"SSH-2.0-OpenSSH\r\n\r\n").is_err());
+        let answer = reply("HTTP/1.1 401 Unauthorized\r\nA: b\r\n\r\nno\r\n\r\nway").unwrap();
+        assert_eq!(answer.status, 401);
+        assert_eq!(answer.text().unwrap(), "no\r\n\r\nway");
+        for text in ["SSH-2.0-OpenSSH\r\n\r\n", "HTTP/1.1 200 OK\r\nA: b", ""] {
+            assert!(reply(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_ends_before_its_length_was_cut() {
+        let cut = "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhell";
+        assert!(reply(cut).unwrap().text().is_err());
+        let mut seen = 0;
+        assert!(reply(cut).unwrap().drain(|more| seen += more).is_err());
+        assert_eq!(seen, 4);
+        let whole = "HTTP/1.0 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+        assert_eq!(reply(whole).unwrap().length(), Some(5));
+        assert!(reply(whole).unwrap().drain(|_| ()).is_ok());
     }
 }

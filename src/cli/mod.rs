@@ -8,10 +8,13 @@ mod check;
 mod logging;
 mod netrc;
 mod nix_conf;
+mod progress;
 mod purge;
 mod serve;
 mod stats;
 mod token;
+mod verify;
+mod warm;
 
 use std::env;
 use std::path::PathBuf;
@@ -41,6 +44,10 @@ enum Command {
     Serve(Settings),
     /// Look whether the settings are valid, the bucket reachable and writable, the disk writable
     Check(Settings),
+    /// Read every blob of the disk cache and compare it with its hash
+    Verify(verify::Options),
+    /// Have the running server fetch closures into its tiers
+    Warm(warm::Options),
     /// Make a new random token and its hash
     Token(Settings),
     /// Print lines for the nix.conf and netrc of this cache's clients
@@ -77,6 +84,14 @@ pub fn main() -> ExitCode {
         None => serve::run(&all(Settings::default())),
         Some(Command::Serve(own)) => serve::run(&all(own)),
         Some(Command::Check(own)) => check::run(&all(own)),
+        Some(Command::Verify(options)) => {
+            let settings = all(options.settings.clone());
+            verify::run(&settings, &options)
+        }
+        Some(Command::Warm(options)) => {
+            let settings = all(options.settings.clone());
+            warm::run(&settings, &options)
+        }
         Some(Command::Token(_)) => token::run(),
         Some(Command::NixConf(options)) => {
             let settings = all(options.settings.clone());

@@ -85,6 +85,7 @@ pub struct Disk {
     pub capacity: Size,
     pub min_free: Size,
     pub max_nar: Option<Size>,
+    pub index_size: Size,
     pub index_cache: Size,
 }
 

@@ -144,6 +144,8 @@ pub struct Disk {
     pub min_free: u64,
     /// In bytes; `None`: only `capacity` limits.
     pub max_nar: Option<u64>,
+    /// In bytes, of the index's files together.
+    pub index_size: u64,
     /// In bytes, of memory.
     pub index_cache: u64,
 }

@@ -46,6 +46,9 @@ pub struct Metrics {
     pub disk_evicted_bytes: IntCounter,
     pub disk_oldest_idle_seconds: IntGauge,
     pub disk_quarantined: IntCounter,
+    pub disk_scrubbed_bytes: IntCounter,
+    pub disk_scrubbed_blobs: IntCounter,
+    pub disk_scrub_passes: IntCounter,
     pub disk_state: Gauges<(PartState,)>,
     pub index_state: Gauges<(PartState,)>,
     pub index_rebuilds: IntCounter,
@@ -154,6 +157,21 @@ impl Metrics {
                 r,
                 "disk_quarantined_total",
                 "Blobs set aside because their bytes were wrong",
+            ),
+            disk_scrubbed_bytes: table::counter(
+                r,
+                "disk_scrubbed_bytes_total",
+                "Bytes of blobs re-read by the scrubber",
+            ),
+            disk_scrubbed_blobs: table::counter(
+                r,
+                "disk_scrubbed_blobs_total",
+                "Blobs re-read by the scrubber",
+            ),
+            disk_scrub_passes: table::counter(
+                r,
+                "disk_scrub_passes_total",
+                "Times the scrubber has read the whole tier",
             ),
             disk_state: Gauges::new(
                 r,

@@ -27,5 +27,6 @@ mod refused;
 mod removal;
 mod restart;
 mod signing;
+mod upkeep;
 mod upload;
 mod wire;

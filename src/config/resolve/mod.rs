@@ -13,6 +13,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use bytesize::ByteSize;
 use secrecy::SecretString;
 
 use super::error::{ConfigError, Problem};
@@ -26,6 +27,10 @@ use super::{
 
 /// In bytes, the lengths that a part may have (S3 API, "Amazon S3 multipart upload limits").
 const PART_SIZES: RangeInclusive<u64> = 5 << 20..=5 << 30;
+
+/// Least `disk.index_size`, in bytes: a compaction begins at three quarters of it, and what waits to be
+/// written meanwhile must fit into the rest.
+const LEAST_INDEX: u64 = 64 << 20;
 
 /// # Errors
 /// All combinations that cannot be, and all secrets' files that cannot be read.
@@ -137,11 +142,16 @@ impl Judge<'_> {
             );
             self.refuse("disk.path", what);
         }
+        if disk.index_size.0 < LEAST_INDEX {
+            let what = format!("is too small; allowed is {} or more", ByteSize(LEAST_INDEX));
+            self.refuse("disk.index_size", what);
+        }
         Disk {
             path,
             capacity: disk.capacity.0,
             min_free: disk.min_free.0,
             max_nar: disk.max_nar.map(|size| size.0),
+            index_size: disk.index_size.0,
             index_cache: disk.index_cache.0,
         }
     }

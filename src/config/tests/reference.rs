@@ -35,6 +35,7 @@ fn with_nothing_set_the_contracts_defaults_hold() {
     assert_eq!(config.disk.capacity, 20 * 1024 * MIB);
     assert_eq!(config.disk.min_free, 1024 * MIB);
     assert_eq!(config.disk.max_nar, None);
+    assert_eq!(config.disk.index_size, 512 * MIB);
     assert_eq!(config.disk.index_cache, 64 * MIB);
     assert!(!config.uploads.enabled, "no token exists yet");
     assert_eq!(config.uploads.max_size, None);

@@ -123,7 +123,6 @@ fn what_is_not_built_yet_is_refused_whatever_its_value() {
         "[server]\ntls.private_key = 'a'",
         "[bucket]\nparallel_above = '1MiB'",
         "[bucket]\nparallel_parts = 1",
-        "[disk]\nindex_size = '512MiB'",
     ] {
         let problem = desk.problems_in(text);
         assert!(

@@ -97,15 +97,10 @@ impl Inner {
                 facts: Some(facts),
                 ..
             }) => Some((*len, facts.clone())),
-            _ => self.index.blob(key).map(|record| {
-                let BlobRecord {
-                    len,
-                    etag,
-                    verified,
-                    ..
-                } = record;
-                (len, Facts { etag, verified })
-            }),
+            _ => self
+                .index
+                .blob(key)
+                .map(|record| (record.len, record.into())),
         };
         match facts {
             Some((len, facts)) if len == about.len() => {
@@ -129,20 +124,33 @@ impl Inner {
 
     /// Vouches for a blob that was [`BlobLookup::Unindexed`] and whose content proved right.
     pub fn adopt(&self, key: &ObjectKey, blob: &Blob) {
+        let facts = Facts {
+            etag: blob.etag.clone(),
+            verified: true,
+            digest: None,
+        };
+        self.learn(key, blob, facts);
+        self.touch(key);
+    }
+
+    /// Enters what is known of a blob now, unless another has taken its place. This is no use of it.
+    pub fn learn(&self, key: &ObjectKey, blob: &Blob, facts: Facts) {
         let place = self.layout.place(key);
         let _moving = locked(&self.moves);
         match self.same_file(&place, blob) {
-            Ok(Some(about)) => {
-                let facts = Facts {
-                    etag: blob.etag.clone(),
-                    verified: true,
-                };
-                if let Err(error) = self.shelve(key, &place, &about, Some(facts)) {
-                    tracing::warn!(%key, %error, "a blob could not be adopted");
+            Ok(Some(_)) => {
+                let mut books = locked(&self.books);
+                books.shelves.learn(key, facts);
+                let record = books.shelves.get(key).and_then(shelves::record);
+                drop(books);
+                if let Some(record) = record {
+                    self.tell_index(key, record);
                 }
             }
             Ok(None) => {}
-            Err(error) => tracing::warn!(%key, %error, "a blob could not be adopted"),
+            Err(error) => {
+                tracing::warn!(%key, %error, "what is known of a blob could not be entered")
+            }
         }
     }
 
@@ -154,19 +162,11 @@ impl Inner {
             let Some(about) = self.same_file(&place, blob)? else {
                 return Ok(());
             };
-            let name = place.path.file_name().unwrap_or_default().to_string_lossy();
-            let to = self
-                .layout
-                .quarantine()
-                .join(format!("{:016x}-{name}", self.serial()));
-            fs::rename(&place.path, &to)?;
+            let to = files::set_aside(&self.layout, &place, self.serial())?;
             self.strike(key);
             locked(&self.books)
                 .quarantined
                 .push_back((to, allocated(&about)));
-            if let Some(sidecar) = &place.sidecar {
-                files::unlink(sidecar)?;
-            }
             self.metrics.disk_quarantined.inc();
             tracing::error!(%key, "a blob's bytes were wrong; it lies in quarantine/ now");
             Ok(())

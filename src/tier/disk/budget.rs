@@ -24,6 +24,11 @@ const COUNTING: Duration = Duration::from_secs(2);
 /// A file system keeps one block of extents for at least so many bytes of a large file (ext4: at
 /// most 340 extents in a block, and a file in pieces of 1 MiB would be badly fragmented).
 const EXTENTS: u64 = 256 << 20;
+/// The high and the low water mark, in 32nds of the capacity: above the one eviction begins in the
+/// background, at the other it ends. What is between the high one and the top is what requests may
+/// take meanwhile without evicting themselves.
+const HIGH_WATER: u64 = 31;
+const LOW_WATER: u64 = 30;
 
 /// How far the start has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,7 +47,7 @@ pub(super) struct Books {
     pub phase: Phase,
     /// Temporaries, and what their writers may yet allocate.
     pub granted: u64,
-    /// Folders, which are never given back.
+    /// Folders and small files that are never given back.
     pub folders: u64,
     /// Quarantined files, oldest first.
     pub quarantined: VecDeque<(PathBuf, u64)>,
@@ -52,13 +57,21 @@ pub(super) struct Books {
 impl Books {
     pub fn new(capacity: u64) -> Self {
         Self {
-            shelves: Shelves::new(),
+            shelves: Shelves::new(capacity),
             phase: Phase::Counting,
             granted: 0,
             folders: 0,
             quarantined: VecDeque::new(),
             capacity,
         }
+    }
+
+    /// Forgets a directory that is there no longer. Its writers still give back what they were granted.
+    pub fn begin_anew(&mut self) {
+        *self = Self {
+            granted: self.granted,
+            ..Self::new(self.capacity)
+        };
     }
 
     /// Everything on disk and everything promised.
@@ -81,9 +94,21 @@ impl Books {
         self.fixed().saturating_add(need) <= self.capacity
     }
 
+    pub fn is_above_high_water(&self) -> bool {
+        self.total() > share(self.capacity, HIGH_WATER)
+    }
+
+    pub fn is_above_low_water(&self) -> bool {
+        self.total() > share(self.capacity, LOW_WATER)
+    }
+
     fn fixed(&self) -> u64 {
         self.granted + self.folders
     }
+}
+
+fn share(capacity: u64, in_32: u64) -> u64 {
+    capacity - capacity / 32 * (32 - in_32)
 }
 
 /// Bytes a writer may allocate. They return when this is dropped, or become a blob.
@@ -138,7 +163,7 @@ pub(super) fn cost(len: u64) -> u64 {
 }
 
 impl Inner {
-    /// Promises `need` bytes, evicting what was used least recently. Blocks.
+    /// Promises `need` bytes, evicting for them where the background has not kept up. Blocks.
     pub fn grant(self: &Arc<Self>, need: u64) -> Result<Grant, NoRoom> {
         if let Some(grant) = self.try_grant(need)? {
             return Ok(grant);
@@ -165,6 +190,9 @@ impl Inner {
             return Ok(None);
         }
         books.granted += need;
+        if books.is_above_high_water() {
+            self.bell.ring();
+        }
         drop(books);
         Ok(Some(Grant {
             tier: Arc::clone(self),
@@ -203,6 +231,27 @@ impl Inner {
         Ok(())
     }
 
+    /// Evicts down to the low water mark, if the high one is passed. Stands back for whoever needs
+    /// room at once.
+    pub fn keep_low_water(&self) -> io::Result<()> {
+        if !locked(&self.books).is_above_high_water() {
+            return Ok(());
+        }
+        loop {
+            let _alone = locked(&self.evicting);
+            if !locked(&self.books).is_above_low_water() || self.evict_one()?.is_none() {
+                self.progress.notify_all();
+                return Ok(());
+            }
+        }
+    }
+
+    /// Evicts what is missing of `disk.min_free` and of as much room for requests as there is below
+    /// the top of the capacity, so that requests find it.
+    pub fn keep_free_ahead(&self) -> Result<(), NoRoom> {
+        self.keep_free(self.settings.capacity / 32)
+    }
+
     fn short_of_free(&self, need: u64) -> io::Result<u64> {
         let about: StatVfs = rustix::fs::statvfs(self.layout.root())?;
         let available = about.f_bavail.saturating_mul(about.f_frsize);
@@ -220,8 +269,8 @@ impl Inner {
         Ok(wanted.saturating_sub(available))
     }
 
-    /// Removes what is next to go: a quarantined file, else the blob longest unused. Its allocated
-    /// bytes; `None`: there is nothing left.
+    /// Removes what is next to go: a quarantined file, else the blob the policy
+    /// chooses. Its allocated bytes; `None`: there is nothing left.
     fn evict_one(&self) -> io::Result<Option<u64>> {
         let _moving = locked(&self.moves);
         let mut books = locked(&self.books);
@@ -233,15 +282,14 @@ impl Inner {
             }
             return removed.map(|_| Some(bytes));
         }
-        let Some((key, entry)) = books.shelves.oldest() else {
+        let Some((key, bytes)) = books.shelves.choose() else {
             return Ok(None);
         };
-        let (key, bytes) = (key.clone(), entry.blocks);
         drop(books);
         files::unlink_blob(&self.layout.place(&key)).inspect_err(|error| {
             self.health.failed(error);
         })?;
-        locked(&self.books).shelves.remove(&key);
+        locked(&self.books).shelves.evict(&key);
         self.index.forget_blob(&key);
         self.metrics.disk_evictions.inc();
         self.metrics.disk_evicted_bytes.inc_by(bytes);
@@ -281,6 +329,16 @@ mod tests {
         assert_eq!(cost(BLOCK), 2 * BLOCK);
         assert_eq!(cost(EXTENTS), EXTENTS + 2 * BLOCK);
         assert_eq!(cost(u64::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn the_water_marks_lie_below_the_top() {
+        assert_eq!(
+            (share(3200, HIGH_WATER), share(3200, LOW_WATER)),
+            (3100, 3000)
+        );
+        assert_eq!(share(u64::MAX, HIGH_WATER), u64::MAX - u64::MAX / 32);
+        assert_eq!(share(7, LOW_WATER), 7);
     }
 
     #[test]

@@ -5,22 +5,16 @@
 //! before the first byte is written, so two processes that start on an empty directory cannot both
 //! take it.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::files;
 use super::layout::Layout;
-
-/// The version of the layout that this program reads and writes.
-const FORMAT: u32 = 1;
-/// First word of the marker's only line, `narwharf-cache 1`.
-const MARKER: &str = "narwharf-cache";
-const MAX_MARKER: u64 = 256;
+use super::marker::{self, FORMAT, MARKER, MAX_MARKER, read_format};
 
 /// Why a cache directory cannot be used. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +54,7 @@ impl OpenError {
         passes.then_some(source)
     }
 
-    fn of(path: &Path, source: io::Error) -> Self {
+    pub(super) fn of(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
             io::ErrorKind::PermissionDenied => Self::Denied { path, source },
@@ -85,7 +79,7 @@ impl Claim {
         let root = layout.root();
         let failed = |source| OpenError::of(root, source);
         make_root(root)?;
-        let marker = match open_marker(layout).map_err(failed)? {
+        let marker = match marker::open(layout).map_err(failed)? {
             Some(marker) => marker,
             None => {
                 if let Some(example) = foreign_file(root).map_err(failed)? {
@@ -94,19 +88,11 @@ impl Claim {
                         example,
                     });
                 }
-                create_marker(layout).map_err(failed)?
+                marker::create(layout).map_err(failed)?
             }
         };
-        match marker.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(OpenError::Locked {
-                    path: root.to_owned(),
-                });
-            }
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
-        }
-        let was_ours = agree_on_format(&marker, root)?;
+        marker::lock(&marker, root)?;
+        let was_ours = marker::agree_on_format(&marker, root)?;
         for folder in layout.folders() {
             files::ensure_folder(&folder).map_err(failed)?;
         }
@@ -115,6 +101,41 @@ impl Claim {
             path: layout.marker(),
             was_ours,
         })
+    }
+
+    /// Locks a cache that is there, and changes nothing. `None`: there is none.
+    pub fn take_as_it_is(layout: &Layout) -> Result<Option<Self>, OpenError> {
+        let root = layout.root();
+        let opened = marker::open(layout).map_err(|source| OpenError::of(root, source))?;
+        let Some(marker) = opened else {
+            return Ok(None);
+        };
+        marker::lock(&marker, root)?;
+        Ok(Some(Self {
+            marker,
+            path: layout.marker(),
+            was_ours: true,
+        }))
+    }
+
+    /// Whether what is at the path now may be claimed in the place of what was: it carries our marker,
+    /// or the old marker was removed and the place is on the same file system as before. So a
+    /// cache that somebody cleared is begun anew, but one that was moved away or whose disk was
+    /// unmounted is waited for.
+    pub fn may_be_succeeded(&self, layout: &Layout) -> io::Result<bool> {
+        if marker::open(layout)?.is_some() {
+            return Ok(true);
+        }
+        let claimed = self.marker.metadata()?;
+        let root = layout.root();
+        let parent = root.parent().filter(|parent| *parent != Path::new(""));
+        let place = match fs::metadata(root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::metadata(parent.unwrap_or(Path::new(".")))?
+            }
+            place => place?,
+        };
+        Ok(claimed.nlink() == 0 && claimed.dev() == place.dev())
     }
 
     /// Whether the directory at the path is still the one that was claimed.
@@ -160,30 +181,6 @@ fn make_root(root: &Path) -> Result<(), OpenError> {
     }
 }
 
-fn open_marker(layout: &Layout) -> io::Result<Option<File>> {
-    let opened = marker_options().open(layout.marker());
-    match opened {
-        Ok(file) => Ok(file.metadata()?.is_file().then_some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Opened by whoever comes first; the lock and the content decide the rest.
-fn create_marker(layout: &Layout) -> io::Result<File> {
-    marker_options().create(true).open(layout.marker())
-}
-
-fn marker_options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options
-        .read(true)
-        .write(true)
-        .mode(0o640)
-        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32);
-    options
-}
-
 /// The name of some file that makes an unmarked directory not ours. The folder that `mkfs` leaves
 /// counts as nothing, and so does a marker that another process has just made.
 fn foreign_file(root: &Path) -> io::Result<Option<String>> {
@@ -197,40 +194,6 @@ fn foreign_file(root: &Path) -> io::Result<Option<String>> {
         }
     }
     Ok(example)
-}
-
-/// Reads the marker, or writes it when it is empty: new, or left so by a crash. `true`: it was
-/// there. A marker that cannot be read as one is somebody else's file.
-fn agree_on_format(mut marker: &File, root: &Path) -> Result<bool, OpenError> {
-    let failed = |source| OpenError::of(root, source);
-    let mut text = String::new();
-    let read = marker.take(MAX_MARKER).read_to_string(&mut text);
-    if read.map_err(failed)? == 0 {
-        writeln!(marker, "{MARKER} {FORMAT}").map_err(failed)?;
-        marker.sync_all().map_err(failed)?;
-        files::sync_folder(root).map_err(failed)?;
-        return Ok(false);
-    }
-    match read_format(&text) {
-        Some(found) if found > FORMAT => Err(OpenError::Newer {
-            path: root.to_owned(),
-            found,
-        }),
-        Some(_) => Ok(true),
-        None => Err(OpenError::Foreign {
-            path: root.to_owned(),
-            example: MARKER.to_owned(),
-        }),
-    }
-}
-
-fn read_format(text: &str) -> Option<u32> {
-    text.strip_prefix(MARKER)?
-        .strip_prefix(' ')?
-        .lines()
-        .next()?
-        .parse()
-        .ok()
 }
 
 /// What a look at a directory says about it, without locking or changing anything.
@@ -361,8 +324,24 @@ mod tests {
         assert!(claim.holds().unwrap());
         fs::rename(dir.path().join("cache"), dir.path().join("moved")).unwrap();
         assert!(!claim.holds().unwrap());
+        assert!(
+            !claim.may_be_succeeded(&layout(&dir)).unwrap(),
+            "it may return"
+        );
         let _new = Claim::take(&layout(&dir)).unwrap();
         assert!(!claim.holds().unwrap());
+        assert!(claim.may_be_succeeded(&layout(&dir)).unwrap());
+    }
+
+    #[test]
+    fn a_directory_that_was_removed_or_cleared_may_be_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let claim = Claim::take(&layout(&dir)).unwrap();
+        fs::remove_dir_all(dir.path().join("cache")).unwrap();
+        assert!(!claim.holds().unwrap());
+        assert!(claim.may_be_succeeded(&layout(&dir)).unwrap());
+        fs::create_dir(dir.path().join("cache")).unwrap();
+        assert!(claim.may_be_succeeded(&layout(&dir)).unwrap());
     }
 
     #[test]

@@ -107,6 +107,7 @@ mod tests {
             capacity: 1 << 20,
             min_free: 0,
             max_nar: None,
+            index_size: 64 << 20,
             index_cache: 1 << 20,
         }
     }

@@ -4,12 +4,12 @@
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::layout::Place;
+use super::layout::{Layout, Place};
 
 /// Block size that file systems allocate in, or a multiple of theirs.
 pub(super) const BLOCK: u64 = 4096;
@@ -91,6 +91,18 @@ pub(super) fn unlink_blob(place: &Place) -> io::Result<bool> {
         unlink(sidecar)?;
     }
     Ok(was_there)
+}
+
+/// Moves a blob to `quarantine/` under a name that begins with `serial`, without its sidecar.
+/// Returns where it lies now.
+pub(super) fn set_aside(layout: &Layout, place: &Place, serial: u64) -> io::Result<PathBuf> {
+    let name = place.path.file_name().unwrap_or_default().to_string_lossy();
+    let to = layout.quarantine().join(format!("{serial:016x}-{name}"));
+    fs::rename(&place.path, &to)?;
+    if let Some(sidecar) = &place.sidecar {
+        unlink(sidecar)?;
+    }
+    Ok(to)
 }
 
 /// Whether nothing but a regular file of ours would be replaced by a rename to `path`.

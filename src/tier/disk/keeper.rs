@@ -1,19 +1,16 @@
 //! The disk tier's own thread: what is done beside serving, and in which order.
 //!
 //! Claim the directory where that failed at start, count the files, agree with each new generation
-//! of the index, save recency now and then, and try a sick disk again. The watermarks of eviction
-//! and the scrubber have their place here too.
+//! of the index, evict before requests have to, save recency now and then, and try a sick disk again.
 
 use std::fs;
 use std::io::{self, Write};
-use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Weak};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use super::bell::Bell;
 use super::budget::{Phase, cost};
 use super::files::{self, BLOCK};
+use super::hand::{Bell, Hand};
 use super::{Inner, NoRoom, locked};
 
 /// Longest pause between two looks at what is to be done.
@@ -23,18 +20,15 @@ const SAVE_RECENCY: Duration = Duration::from_secs(30);
 /// How often a disk that is out of use is tried.
 const PROBE: Duration = Duration::from_secs(5);
 
-/// Starts the thread. It holds the tier only while it works, and ends when the bell says so or the
-/// tier is gone; the receiver then hears that its other end was dropped.
-pub(super) fn spawn(tier: &Arc<Inner>, bell: Arc<Bell>) -> io::Result<Receiver<()>> {
+/// How often `disk.min_free` is looked after. Not more often: an evicted blob that is still being
+/// read frees nothing yet, and would be taken for one that was not evicted.
+const KEEP_FREE: Duration = Duration::from_secs(30);
+
+/// Starts the thread. It holds the tier only while it works.
+pub(super) fn spawn(tier: &Arc<Inner>) -> io::Result<Hand> {
+    let bell = Arc::clone(&tier.bell);
     let tier = Arc::downgrade(tier);
-    let (alive, ended) = mpsc::sync_channel(0);
-    thread::Builder::new()
-        .name("disk".to_owned())
-        .spawn(move || {
-            run(&tier, &bell);
-            drop(alive);
-        })?;
-    Ok(ended)
+    Hand::spawn("disk", bell, move |bell| run(&tier, bell))
 }
 
 fn run(tier: &Weak<Inner>, bell: &Bell) {
@@ -42,6 +36,7 @@ fn run(tier: &Weak<Inner>, bell: &Bell) {
         generation: 0,
         saved: Instant::now(),
         probed: Instant::now(),
+        kept_free: Instant::now(),
     };
     while let Some(tier) = tier.upgrade() {
         duties.attend(&tier);
@@ -58,22 +53,44 @@ struct Duties {
     generation: u64,
     saved: Instant,
     probed: Instant,
+    kept_free: Instant,
 }
 
 impl Duties {
     fn attend(&mut self, tier: &Arc<Inner>) {
         if tier.is_claimed() {
+            self.look_for_it(tier);
             self.recover(tier);
+            self.make_room(tier);
             if self.saved.elapsed() >= SAVE_RECENCY && tier.save_recency() {
                 self.saved = Instant::now();
             }
         }
-        if tier.health.is_degraded() && self.probed.elapsed() >= PROBE {
+        let is_out_of_use = tier.health.is_degraded() || !tier.is_claimed();
+        if is_out_of_use && self.probed.elapsed() >= PROBE {
             self.probed = Instant::now();
             match try_again(tier) {
                 Ok(()) => tier.health.worked(),
                 Err(error) => tier.health.failed(&error),
             }
+        }
+    }
+
+    /// Notices a directory that was removed or moved before anybody writes to it.
+    fn look_for_it(&self, tier: &Inner) {
+        match tier.holds_claim() {
+            Ok(true) => {}
+            Ok(false) => tier.health.failed(&gone()),
+            Err(error) => tier.health.failed(&error),
+        }
+    }
+
+    /// Trouble on the way is noted where it is met, and met again by whoever needs the room.
+    fn make_room(&mut self, tier: &Inner) {
+        let _ = tier.keep_low_water();
+        if self.kept_free.elapsed() >= KEEP_FREE {
+            self.kept_free = Instant::now();
+            let _ = tier.keep_free_ahead();
         }
     }
 
@@ -90,20 +107,30 @@ impl Duties {
     }
 }
 
-/// Whether the disk takes writes again; where it could not be claimed at start, claims it.
+/// Whether the disk takes writes again. Claims the directory where that failed at start, and anew
+/// where it was removed since.
 pub(super) fn try_again(tier: &Arc<Inner>) -> io::Result<()> {
     if !tier.is_claimed() {
         return tier.claim().map_err(io::Error::other);
     }
     if !tier.holds_claim()? {
-        return Err(io::Error::other(
-            "the directory is gone, or another has taken its place",
-        ));
+        let may_claim = match &*locked(&tier.claim) {
+            Some(claim) => claim.may_be_succeeded(&tier.layout)?,
+            None => true,
+        };
+        return match may_claim {
+            true => tier.claim_again().map_err(io::Error::other),
+            false => Err(gone()),
+        };
     }
     for folder in tier.layout.folders() {
         files::ensure_folder(&folder)?;
     }
     probe(tier)
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the directory is gone, or another has taken its place")
 }
 
 /// Writes, syncs and removes a block, paid for like any other.

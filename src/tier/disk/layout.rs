@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! narwharf-cache            marker: this directory is ours, and in which format
+//! scrub                     how far the scrubber has come
 //! nar/<2>/<name>            a NAR whose key is nar/<name>; <2> are the first two characters
 //! nar/<2>/<64 hex>          a NAR whose key is no safe file name, under the SHA-256 of the key,
 //! nar/<2>/<64 hex>.key      with the key beside it
@@ -84,6 +85,10 @@ impl Layout {
 
     pub fn marker(&self) -> PathBuf {
         self.root.join("narwharf-cache")
+    }
+
+    pub fn scrubbed(&self) -> PathBuf {
+        self.root.join("scrub")
     }
 
     pub fn shelf(&self, shelf: Shelf) -> PathBuf {

@@ -4,6 +4,7 @@
 //! lookup ──▶ blob ──▶ shelves (in memory)        what is there, checked against the file
 //! reserve ─▶ budget ─▶ evict, then writer        room first, then the bytes, then their name
 //! start ───▶ claim ──▶ keeper: recover           whose directory, what is in it
+//!                      scrub                     whether it still is what it was
 //! document, and every change to a blob ─▶ index  sled, written behind
 //! ```
 //! The files are the truth. The shelves are the picture of them that this process works with, and
@@ -13,27 +14,31 @@
 //! Locks, in the order in which they are taken: `evicting` (one evicts at a time), `moves` (names
 //! change: renames and unlinks), `books` (sizes and recency; never held over I/O).
 
-mod bell;
+mod audit;
 mod blob;
 mod budget;
 mod claim;
+mod content;
 mod diagnose;
 mod evict;
 mod files;
+mod hand;
 mod health;
 mod index;
 mod keeper;
 mod layout;
+mod marker;
 mod notes;
 mod recover;
+mod scrub;
 mod shelves;
 mod survey;
+mod walk;
 mod writer;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::clock::Clock;
@@ -41,13 +46,14 @@ use crate::config;
 use crate::metrics::Metrics;
 use crate::nix::key::ObjectKey;
 use crate::object::Document;
-use bell::Bell;
 use budget::{Books, Phase};
 use claim::Claim;
+use hand::{Bell, Hand};
 use health::Health;
 use index::{Index, Place};
 use layout::Layout;
 
+pub use audit::{Audit, Listed, Verdict};
 pub use blob::{Blob, BlobLookup};
 pub use claim::OpenError;
 pub use diagnose::diagnose;
@@ -57,11 +63,9 @@ pub use notes::Note;
 pub use survey::{Seen, Survey};
 pub use writer::{BlobFacts, BlobWriter};
 
-/// How long closing waits for the tier's thread, then for what the index is to be told, and then for
+/// How long closing waits for each of the tier's threads, then for what the index is to be told, and then for
 /// the index to close.
 const CLOSING: Duration = Duration::from_secs(5);
-/// Least bound on the index's files, in bytes; the bound is this or a fiftieth of the capacity.
-const LEAST_INDEX: u64 = 64 << 20;
 
 /// Why a blob cannot be stored now. The gateway then streams through unstored.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +107,7 @@ struct Inner {
     preallocates: AtomicBool,
     serial: AtomicU64,
     /// Last, so that the directory is given back after everything else.
-    claim: OnceLock<Claim>,
+    claim: Mutex<Option<Claim>>,
 }
 
 impl DiskTier {
@@ -122,7 +126,7 @@ impl DiskTier {
             layout: Layout::new(&settings.path),
             health: Health::new(),
             index: Index::new(metrics.index_rebuilds.clone(), Arc::clone(&bell)),
-            bell: Arc::clone(&bell),
+            bell,
             books: Mutex::new(Books::new(settings.capacity)),
             progress: Condvar::new(),
             moves: Mutex::default(),
@@ -130,7 +134,7 @@ impl DiskTier {
             written: AtomicU64::new(0),
             preallocates: AtomicBool::new(true),
             serial: AtomicU64::new(clock_serial(&clock)),
-            claim: OnceLock::new(),
+            claim: Mutex::default(),
             settings: settings.clone(),
             metrics,
             clock,
@@ -142,13 +146,17 @@ impl DiskTier {
             }
         }
         inner.show_metrics();
-        let ended = keeper::spawn(&inner, bell).map_err(|source| OpenError::Io {
+        let failed = |source| OpenError::Io {
             path: settings.path.clone(),
             source,
-        })?;
+        };
+        let hands = [
+            keeper::spawn(&inner).map_err(failed)?,
+            scrub::spawn(&inner).map_err(failed)?,
+        ];
         let last = CloseOnDrop {
             inner: Arc::clone(&inner),
-            keeper: Mutex::new(Some(ended)),
+            hands: Mutex::new(Some(hands)),
         };
         Ok(Self {
             inner,
@@ -230,7 +238,7 @@ impl DiskTier {
         books.phase == Phase::Reconciled
     }
 
-    /// Saves recency and closes the index, within 15 s. Blobs can still be read and written after,
+    /// Saves recency and closes the index, within 20 s. Blobs can still be read and written after,
     /// unknown to the index. The directory is given back with the last handle, writer included.
     pub fn close(&self) {
         self._last.close();
@@ -239,11 +247,25 @@ impl DiskTier {
 
 impl Inner {
     fn is_claimed(&self) -> bool {
-        self.claim.get().is_some()
+        locked(&self.claim).is_some()
     }
 
     fn holds_claim(&self) -> io::Result<bool> {
-        self.claim.get().map_or(Ok(false), Claim::holds)
+        locked(&self.claim).as_ref().map_or(Ok(false), Claim::holds)
+    }
+
+    /// Takes what is at the path in the place of what was claimed before and is there no longer.
+    fn claim_again(&self) -> Result<(), OpenError> {
+        // First, for it must not meet the new directory.
+        self.index.close(CLOSING);
+        {
+            let _alone = locked(&self.evicting);
+            let _moving = locked(&self.moves);
+            locked(&self.claim).take();
+            locked(&self.books).begin_anew();
+        }
+        tracing::warn!(path = %self.settings.path.display(), "the cache directory is begun anew");
+        self.claim()
     }
 
     /// Takes the directory and begins to use it.
@@ -257,13 +279,12 @@ impl Inner {
         let place = Place {
             dir: self.layout.index(),
             cache: self.settings.index_cache,
-            limit: LEAST_INDEX.max(self.settings.capacity / 50),
+            limit: self.settings.index_size,
             expected: claim.was_ours,
         };
         self.index.start(place).map_err(failed)?;
-        if self.claim.set(claim).is_ok() {
-            self.health.worked();
-        }
+        *locked(&self.claim) = Some(claim);
+        self.health.worked();
         self.bell.ring();
         Ok(())
     }
@@ -291,8 +312,8 @@ impl Inner {
         let books = locked(&self.books);
         let idle = books
             .shelves
-            .oldest()
-            .map_or(0, |(_, entry)| now.saturating_sub(entry.used) / 1000);
+            .peek()
+            .map_or(0, |entry| now.saturating_sub(entry.used) / 1000);
         metrics
             .disk_bytes
             .set(as_gauge(books.shelves.bytes() + written));
@@ -310,17 +331,16 @@ impl Inner {
 /// Closes the tier when its last handle goes, though writers may hold the rest of it longer.
 struct CloseOnDrop {
     inner: Arc<Inner>,
-    keeper: Mutex<Option<Receiver<()>>>,
+    hands: Mutex<Option<[Hand; 2]>>,
 }
 
 impl CloseOnDrop {
     fn close(&self) {
-        let Some(keeper) = locked(&self.keeper).take() else {
+        let Some(hands) = locked(&self.hands).take() else {
             return;
         };
-        self.inner.bell.stop();
-        // Answers when the thread drops its end; no message is ever sent.
-        let _ = keeper.recv_timeout(CLOSING);
+        hands.iter().for_each(Hand::stop);
+        hands.iter().for_each(|hand| hand.wait(CLOSING));
         let begun = Instant::now();
         while !self.inner.save_recency() {
             let left = CLOSING.saturating_sub(begun.elapsed());

@@ -14,15 +14,14 @@ use std::time::{Duration, UNIX_EPOCH};
 use std::os::unix::fs::MetadataExt;
 
 use super::budget::Phase;
-use super::files::{self, allocated};
+use super::files::{self, BLOCK, allocated};
 use super::index::{Cursor, millis};
-use super::layout::{self, Layout, Named, Shelf};
+use super::layout::{self, Layout, Named};
 use super::shelves::Entry;
+use super::walk::{self, is_regular};
 use super::{Inner, locked};
 use crate::nix::key::ObjectKey;
 
-/// Longest key in a sidecar, in bytes, with its line end.
-const MAX_KEY: u64 = 4096;
 /// Records read from or told to the index at once.
 const PAGE: usize = 1000;
 
@@ -42,13 +41,13 @@ impl Inner {
     pub fn count(&self) {
         let mut count = Count::default();
         count.folder(self.layout.root());
+        // The marker and the scrubber's file.
+        count.folders += 2 * BLOCK;
         self.layout
             .folders()
             .iter()
             .for_each(|path| count.folder(path));
-        for shelf in Shelf::ALL {
-            self.note(count.shelf(&self.layout, &self.layout.shelf(shelf)));
-        }
+        self.note(count.shelves(&self.layout));
         self.note(count.quarantine(&self.layout));
         count
             .blobs
@@ -130,6 +129,7 @@ impl Inner {
 #[derive(Default)]
 struct Count {
     blobs: Vec<(ObjectKey, Entry)>,
+    /// And other things that are always there.
     folders: u64,
     quarantined: Vec<(PathBuf, u64)>,
 }
@@ -141,15 +141,11 @@ impl Count {
         }
     }
 
-    fn shelf(&mut self, layout: &Layout, shelf: &Path) -> io::Result<()> {
-        for folder in fs::read_dir(shelf)? {
-            let folder = folder?;
-            if folder.file_type()?.is_dir() && folder.file_name().len() == 2 {
-                let folder = folder.path();
-                self.folder(&folder);
-                for file in fs::read_dir(&folder)? {
-                    self.file(layout, &folder, &file?)?;
-                }
+    fn shelves(&mut self, layout: &Layout) -> io::Result<()> {
+        for folder in walk::folders(layout)? {
+            self.folder(&folder);
+            for file in fs::read_dir(&folder)? {
+                self.file(layout, &folder, &file?)?;
             }
         }
         Ok(())
@@ -178,13 +174,9 @@ impl Count {
     /// it, so it is removed.
     fn hashed_blob(&mut self, layout: &Layout, file: &DirEntry) -> io::Result<()> {
         let path = file.path();
-        let sidecar = path.with_extension("key");
-        let key = files::read_small(&sidecar, MAX_KEY)?
-            .and_then(|text| ObjectKey::from_stored(text.trim_end_matches('\n')))
-            .filter(|key| layout.place(key).path == path);
-        match key {
+        match walk::key_beside(layout, &path)? {
             Some(key) => {
-                let beside = fs::symlink_metadata(&sidecar)?;
+                let beside = fs::symlink_metadata(path.with_extension("key"))?;
                 self.blob(key, file, allocated(&beside))
             }
             None => files::unlink(&path).map(drop),
@@ -220,10 +212,6 @@ impl Count {
         self.quarantined.sort_unstable();
         Ok(())
     }
-}
-
-fn is_regular(file: &DirEntry) -> bool {
-    file.file_type().is_ok_and(|kind| kind.is_file())
 }
 
 /// Whether the name is one that `Inner::quarantine` gives: a serial number, a dash, the blob's name.

@@ -1,12 +1,15 @@
-//! What lies on disk, as memory knows it: each blob's size, facts and last use, and their sum.
+//! What lies on disk, as memory knows it: each blob's size, facts and last use, in the order in which
+//! they are to go.
 //!
 //! No I/O happens here. The files are the truth; this is the picture of them that a lookup checks a
 //! file against and that the budget adds up. The index is a copy of it that outlives the process.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 
-use super::evict::{Recency, Slot};
+use super::evict::{Order, Slot};
 use super::index::BlobRecord;
+use crate::nix::hash::Sha256Hash;
 use crate::nix::key::ObjectKey;
 use crate::object::ETag;
 
@@ -19,6 +22,18 @@ pub(super) struct Facts {
     pub etag: Option<ETag>,
     /// Whether the content's hash was known and agreed when the blob was committed.
     pub verified: bool,
+    /// Of the content when it was committed or first read again; only where the name is no hash.
+    pub digest: Option<Sha256Hash>,
+}
+
+impl From<BlobRecord> for Facts {
+    fn from(record: BlobRecord) -> Self {
+        Self {
+            etag: record.etag,
+            verified: record.verified,
+            digest: record.digest,
+        }
+    }
 }
 
 /// One blob.
@@ -43,32 +58,34 @@ struct Shelved {
     placed: bool,
 }
 
-/// All blobs, by key and by recency.
+/// All blobs, by key and in the order of eviction.
 pub(super) struct Shelves {
     slots: HashMap<ObjectKey, Slot>,
-    order: Recency<Shelved>,
-    bytes: u64,
+    order: Order<Shelved>,
+    /// Names keys to the policy, which knows numbers only.
+    names: RandomState,
     unsaved: Vec<ObjectKey>,
 }
 
 impl Shelves {
-    pub fn new() -> Self {
+    /// `capacity`: allocated bytes of all that is kept, at most.
+    pub fn new(capacity: u64) -> Self {
         Self {
             slots: HashMap::new(),
-            order: Recency::new(),
-            bytes: 0,
+            order: Order::new(capacity),
+            names: RandomState::new(),
             unsaved: Vec::new(),
         }
     }
 
     /// Blobs.
     pub fn len(&self) -> usize {
-        self.slots.len()
+        self.order.len()
     }
 
     /// Allocated bytes of all blobs.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.order.weight()
     }
 
     pub fn get(&self, key: &ObjectKey) -> Option<&Entry> {
@@ -81,39 +98,54 @@ impl Shelves {
         slots.map(|(key, slot)| (key, &self.order.get(*slot).entry))
     }
 
-    /// The blob next to be evicted.
-    pub fn oldest(&self) -> Option<(&ObjectKey, &Entry)> {
-        self.order
-            .oldest()
-            .map(|shelved| (&shelved.key, &shelved.entry))
+    /// Roughly the blob that [`Shelves::choose`] would give, for the metrics.
+    pub fn peek(&self) -> Option<&Entry> {
+        self.order.peek().map(|shelved| &shelved.entry)
     }
 
-    /// Enters a blob as the most recently used, in place of one of the same key.
+    /// The blob next to be evicted, and what that frees.
+    pub fn choose(&mut self) -> Option<(ObjectKey, u64)> {
+        let slot = self.order.choose()?;
+        let shelved = self.order.get(slot);
+        Some((shelved.key.clone(), shelved.entry.blocks))
+    }
+
+    /// Enters a blob that was just used, in place of one of the same key.
     pub fn put(&mut self, key: ObjectKey, entry: Entry) {
-        self.remove(&key);
-        self.bytes += entry.blocks;
-        let slot = self.order.push_newest(Shelved {
+        if let Some(slot) = self.slots.get(&key).copied() {
+            self.order.set_weight(slot, entry.blocks);
+            self.order.note_use(slot);
+            let shelved = self.order.get_mut(slot);
+            shelved.entry = entry;
+            shelved.placed = true;
+            self.mark_unsaved(slot);
+            return;
+        }
+        let (name, weight) = (self.names.hash_one(&key), entry.blocks);
+        let shelved = Shelved {
             key: key.clone(),
             entry,
             unsaved: true,
             placed: true,
-        });
+        };
+        let slot = self.order.insert(name, weight, shelved);
         self.slots.insert(key.clone(), slot);
         self.list_unsaved(key);
     }
 
-    /// Enters a file found at start as the next to go, unless its key is here already.
+    /// Enters a file found at start, unless its key is here already.
     pub fn put_found(&mut self, key: ObjectKey, entry: Entry) {
         if self.slots.contains_key(&key) {
             return;
         }
-        self.bytes += entry.blocks;
-        let slot = self.order.push_oldest(Shelved {
+        let (name, weight) = (self.names.hash_one(&key), entry.blocks);
+        let shelved = Shelved {
             key: key.clone(),
             entry,
             unsaved: false,
             placed: false,
-        });
+        };
+        let slot = self.order.insert_found(name, weight, shelved);
         self.slots.insert(key, slot);
     }
 
@@ -121,20 +153,24 @@ impl Shelves {
     pub fn recall(&mut self, key: &ObjectKey, record: BlobRecord) {
         if let Some(slot) = self.slots.get(key) {
             let shelved = self.order.get_mut(*slot);
-            shelved.entry.facts.get_or_insert(Facts {
-                etag: record.etag,
-                verified: record.verified,
-            });
             if !shelved.placed {
                 shelved.entry.used = record.used;
             }
+            shelved.entry.facts.get_or_insert_with(|| record.into());
+        }
+    }
+
+    /// Enters what is known of a blob now.
+    pub fn learn(&mut self, key: &ObjectKey, facts: Facts) {
+        if let Some(slot) = self.slots.get(key) {
+            self.order.get_mut(*slot).entry.facts = Some(facts);
         }
     }
 
     /// Notes a use at `now`, in milliseconds of the wall clock.
     pub fn touch(&mut self, key: &ObjectKey, now: u64) {
         if let Some(slot) = self.slots.get(key).copied() {
-            self.order.renew(slot);
+            self.order.note_use(slot);
             let shelved = self.order.get_mut(slot);
             shelved.entry.used = now;
             shelved.placed = true;
@@ -149,11 +185,17 @@ impl Shelves {
         }
     }
 
+    /// Takes a blob out that was chosen to make room.
+    pub fn evict(&mut self, key: &ObjectKey) {
+        if let Some(slot) = self.slots.remove(key) {
+            self.order.evict(slot);
+        }
+    }
+
+    /// Takes a blob out that is gone for another reason.
     pub fn remove(&mut self, key: &ObjectKey) -> Option<Entry> {
         let slot = self.slots.remove(key)?;
-        let entry = self.order.remove(slot).entry;
-        self.bytes -= entry.blocks;
-        Some(entry)
+        Some(self.order.remove(slot).entry)
     }
 
     /// The next `at_most` records the index should be told of. Blobs without facts are passed over:
@@ -185,8 +227,8 @@ impl Shelves {
             .collect()
     }
 
-    /// Puts the blobs that nobody used since the start in the order of their last use before it,
-    /// behind all others. Takes n log n.
+    /// Has the blobs that nobody used since the start go in the order of their last use before it,
+    /// before all others in the main queue. Takes n log n.
     pub fn order_found(&mut self) {
         let mut found: Vec<(u64, Slot)> = self
             .slots
@@ -230,6 +272,7 @@ pub(super) fn record(entry: &Entry) -> Option<BlobRecord> {
         used: entry.used,
         etag: facts.etag.clone(),
         verified: facts.verified,
+        digest: facts.digest,
     })
 }
 
@@ -249,14 +292,15 @@ mod tests {
             facts: Some(Facts {
                 etag: None,
                 verified: true,
+                digest: None,
             }),
         }
     }
 
     fn drained(mut shelves: Shelves) -> Vec<ObjectKey> {
         std::iter::from_fn(|| {
-            let key = shelves.oldest()?.0.clone();
-            shelves.remove(&key);
+            let (key, _) = shelves.choose()?;
+            shelves.evict(&key);
             Some(key)
         })
         .collect()
@@ -264,27 +308,26 @@ mod tests {
 
     #[test]
     fn a_use_saves_a_blob_from_being_next() {
-        let mut shelves = Shelves::new();
+        let mut shelves = Shelves::new(u64::MAX);
         (1..=3).for_each(|n| shelves.put(key(n), entry(u64::from(n))));
         shelves.touch(&key(1), 9);
         assert_eq!(drained(shelves), [key(2), key(3), key(1)]);
     }
 
     #[test]
-    fn what_was_found_goes_in_the_order_of_its_uses_and_before_what_was_used_since() {
-        let mut shelves = Shelves::new();
+    fn what_was_found_goes_in_the_order_of_its_uses_and_what_was_used_since_last() {
+        let mut shelves = Shelves::new(u64::MAX);
         for (n, used) in [(1, 30), (2, 10), (3, 20), (4, 5)] {
             shelves.put_found(key(n), entry(used));
         }
-        shelves.put(key(5), entry(1));
         shelves.touch(&key(4), 40);
         shelves.order_found();
-        assert_eq!(drained(shelves), [key(2), key(3), key(1), key(5), key(4)]);
+        assert_eq!(drained(shelves), [key(2), key(3), key(1), key(4)]);
     }
 
     #[test]
     fn bytes_are_the_sum_of_what_is_there() {
-        let mut shelves = Shelves::new();
+        let mut shelves = Shelves::new(u64::MAX);
         shelves.put(key(1), entry(1));
         shelves.put(key(1), entry(2));
         shelves.put_found(key(1), entry(3));
@@ -297,7 +340,7 @@ mod tests {
 
     #[test]
     fn blobs_that_come_and_go_leave_no_trail() {
-        let mut shelves = Shelves::new();
+        let mut shelves = Shelves::new(u64::MAX);
         for n in 0..10_000 {
             shelves.put(key(n), entry(1));
             shelves.remove(&key(n));
@@ -309,7 +352,7 @@ mod tests {
 
     #[test]
     fn the_index_is_told_once_of_many_uses_and_never_of_an_unchecked_blob() {
-        let mut shelves = Shelves::new();
+        let mut shelves = Shelves::new(u64::MAX);
         shelves.put(key(1), entry(1));
         shelves.put(
             key(2),

@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn the_largest_and_the_longest_unused_come_first() {
-        let mut shelves = Shelves::new();
+        let mut shelves = Shelves::new(1 << 20);
         for (name, len, used) in [("a", 10, 9_000), ("b", 30, 7_000), ("c", 20, 2_000)] {
             let key = ObjectKey::from_stored(&format!("nar/{name}.nar")).unwrap();
             let entry = Entry {

@@ -22,7 +22,7 @@ use super::budget::{Grant, cost};
 use super::files::{self, BLOCK, allocated};
 use super::layout::Place;
 use super::shelves::{Entry, Facts};
-use super::{Inner, NoRoom, locked};
+use super::{Inner, NoRoom, content, locked};
 use crate::nix::hash::Sha256Hash;
 use crate::nix::key::ObjectKey;
 use crate::object::ETag;
@@ -238,6 +238,9 @@ impl BlobWriter {
             facts: Some(Facts {
                 etag: about.etag.clone(),
                 verified: about.verified,
+                digest: content::promised_hash(&self.key)
+                    .is_none()
+                    .then(|| self.digest()),
             }),
         };
         if let Some(grant) = self.grant.take() {

@@ -15,6 +15,8 @@ use crate::nix::key::ObjectKey;
 
 /// Bytes of memory for intents of one kind.
 const LIMIT: usize = 16 << 20;
+/// Bytes carried out at once: what the database grows by before its size is looked at again.
+const ROUND: usize = 4 << 20;
 /// Places for intents that an empty table keeps.
 const ROOMY: usize = 1024;
 /// What an intent weighs besides its value: its key and its place in the table.
@@ -114,9 +116,15 @@ impl<V: Clone> Behind<V> {
         }
     }
 
-    /// At most `size` intents to carry out now. They stay here until [`Behind::done`].
+    /// At most `size` intents to carry out now, and hardly more than [`ROUND`] bytes of them. They
+    /// stay here until [`Behind::done`].
     pub fn round(&self, size: usize) -> Round<V> {
-        let chosen = self.intents.iter().take(size);
+        let mut bytes = 0;
+        let chosen = self.intents.iter().take(size).take_while(|(_, intent)| {
+            let has_room = bytes < ROUND;
+            bytes += intent.weight;
+            has_room
+        });
         let (changes, serials) = chosen
             .map(|(key, intent)| ((key.clone(), intent.value.clone()), intent.serial))
             .unzip();
@@ -252,6 +260,22 @@ mod tests {
     }
 
     #[test]
+    fn a_round_is_bounded_in_bytes_and_never_empty() {
+        let mut behind = Behind::new();
+        for n in 0..10 {
+            assert!(behind.keep(&key(n), n, ROUND / 3));
+        }
+        let mut rounds = 0;
+        while !behind.is_empty() {
+            let round = behind.round(usize::MAX);
+            assert!((1..=3).contains(&round.changes.len()));
+            behind.done(&round);
+            rounds += 1;
+        }
+        assert!(rounds >= 4);
+    }
+
+    #[test]
     fn weight_returns_to_nothing() {
         let mut behind = Behind::new();
         for n in 0..100 {
@@ -260,8 +284,10 @@ mod tests {
                 behind.forget(&key(n % 7));
             }
         }
-        let round = behind.round(usize::MAX);
-        behind.done(&round);
+        while !behind.is_empty() {
+            let round = behind.round(usize::MAX);
+            behind.done(&round);
+        }
         assert_eq!(behind.weight, 0);
     }
 }

@@ -11,19 +11,19 @@
 //! nothing and intents wait in the table, which is bounded.
 
 mod behind;
+mod compact;
 mod record;
 mod store;
 mod supervisor;
 
 use std::io;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use prometheus::IntCounter;
 
-use super::bell::Bell;
+use super::hand::Bell;
 use super::health::State;
 use crate::nix::key::ObjectKey;
 use crate::object::Document;
@@ -37,79 +37,107 @@ pub const MAX_DOCUMENT: usize = 64 << 10;
 
 /// A handle to the index. Dropping it leaves the thread running; [`Index::close`] ends it.
 pub(super) struct Index {
-    shared: Arc<Shared>,
+    /// Changes only when the directory is another.
+    shared: Mutex<Arc<Shared>>,
+    rebuilds: IntCounter,
+    bell: Arc<Bell>,
 }
 
 impl Index {
     /// An index that is not yet open. `bell` rings when a new generation begins.
     pub fn new(rebuilds: IntCounter, bell: Arc<Bell>) -> Self {
+        let shared = Shared::new(rebuilds.clone(), Arc::clone(&bell), 0);
         Self {
-            shared: Arc::new(Shared::new(rebuilds, bell)),
+            shared: Mutex::new(Arc::new(shared)),
+            rebuilds,
+            bell,
         }
     }
 
-    /// Begins to open it, on its own thread. Errors: no thread could be made.
+    /// Begins to open it, on its own thread. One that was started before, for a directory that is
+    /// there no longer, must have been closed. Errors: no thread could be made.
     pub fn start(&self, place: Place) -> io::Result<()> {
-        let shared = Arc::clone(&self.shared);
-        shared.work().idle = false;
+        let shared = {
+            let mut current = self.current();
+            if current.was_started() {
+                let (rebuilds, bell) = (self.rebuilds.clone(), Arc::clone(&self.bell));
+                *current = Arc::new(Shared::new(rebuilds, bell, current.generation()));
+            }
+            Arc::clone(&current)
+        };
+        let mut work = shared.work();
+        (work.idle, work.was_started) = (false, true);
+        drop(work);
+        let begun = Arc::clone(&shared);
         thread::Builder::new()
             .name("index".to_owned())
             .spawn(move || {
-                shared.supervise(&place);
-                shared.work().idle = true;
-                shared.changed.notify_all();
+                begun.supervise(&place);
+                begun.work().idle = true;
+                begun.changed.notify_all();
             })
             .map(drop)
-            .inspect_err(|_| self.shared.work().idle = true)
+            .inspect_err(|_| shared.work().idle = true)
+    }
+
+    fn current(&self) -> MutexGuard<'_, Arc<Shared>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.current())
     }
 
     /// Goes up each time the index may have forgotten what it was told; 0: never opened.
     pub fn generation(&self) -> u64 {
-        self.shared.generation.load(Ordering::Acquire)
+        self.shared().generation()
     }
 
     pub fn state(&self) -> State {
-        self.shared.state()
+        self.shared().state()
     }
 
     /// Waits until it is known whether the index can be opened.
     pub fn wait_while_starting(&self, patience: Duration) {
-        let work = self.shared.work();
+        let shared = self.shared();
+        let work = shared.work();
         drop(
-            self.shared
+            shared
                 .changed
-                .wait_timeout_while(work, patience, |_| self.state() == State::Starting),
+                .wait_timeout_while(work, patience, |_| shared.state() == State::Starting),
         );
     }
 
     pub fn blob(&self, key: &ObjectKey) -> Option<BlobRecord> {
-        let waiting = self.shared.work().blobs.waiting(key);
+        let shared = self.shared();
+        let waiting = shared.work().blobs.waiting(key);
         match waiting {
             Waiting::Keep(record) => Some(record),
             Waiting::Forget => None,
-            Waiting::Nothing => self.shared.read(|store| store.blob(key)).flatten(),
+            Waiting::Nothing => shared.read(|store| store.blob(key)).flatten(),
         }
     }
 
     /// Whether the index will be told; when not, tell it again later.
     pub fn keep_blob(&self, key: &ObjectKey, record: BlobRecord) -> bool {
         let weight = record.etag.as_ref().map_or(0, |etag| etag.as_str().len());
-        let taken = self.shared.work().blobs.keep(key, record, weight);
-        self.shared.changed.notify_all();
+        let shared = self.shared();
+        let taken = shared.work().blobs.keep(key, record, weight);
+        shared.changed.notify_all();
         taken
     }
 
     pub fn forget_blob(&self, key: &ObjectKey) {
-        self.shared.work().blobs.forget(key);
-        self.shared.changed.notify_all();
+        let shared = self.shared();
+        shared.work().blobs.forget(key);
+        shared.changed.notify_all();
     }
 
     /// The next blobs in the order of their keys, and where to go on; `None` at the end, and when
     /// there is no index to ask. Entries that mean nothing are removed on the way.
     pub fn blobs_after(&self, after: &Cursor, count: usize) -> Option<(Listing, Cursor)> {
-        let listed = self
-            .shared
-            .read(|store| store.blobs_after(&after.0, count))?;
+        let shared = self.shared();
+        let listed = shared.read(|store| store.blobs_after(&after.0, count))?;
         let next = Cursor(listed.last()?.raw_key.clone());
         let mut unreadable = Vec::new();
         let mut records = Vec::new();
@@ -120,19 +148,19 @@ impl Index {
             }
         }
         if !unreadable.is_empty() {
-            self.shared
-                .read(|store| store.drop_unreadable(&unreadable))?;
+            shared.read(|store| store.drop_unreadable(&unreadable))?;
         }
         Some((records, next))
     }
 
     pub fn document(&self, key: &ObjectKey) -> Option<Document> {
-        let waiting = self.shared.work().documents.waiting(key);
+        let shared = self.shared();
+        let waiting = shared.work().documents.waiting(key);
         match waiting {
             Waiting::Keep(document) => Some(document),
             Waiting::Forget => None,
             Waiting::Nothing => {
-                let bytes = self.shared.read(|store| store.document(key)).flatten()?;
+                let bytes = shared.read(|store| store.document(key)).flatten()?;
                 record::decode_document(&bytes)
             }
         }
@@ -141,7 +169,8 @@ impl Index {
     /// Never blocks. One that is too large is not kept, and an older one under its key forgotten.
     /// When too much waits already, the older one stays: it has grown stale and will be asked after.
     pub fn keep_document(&self, key: &ObjectKey, document: &Document) {
-        let mut work = self.shared.work();
+        let shared = self.shared();
+        let mut work = shared.work();
         let weight = document.bytes.len();
         if weight > MAX_DOCUMENT {
             work.documents.forget(key);
@@ -149,13 +178,14 @@ impl Index {
             work.documents.keep(key, document.clone(), weight);
         }
         drop(work);
-        self.shared.changed.notify_all();
+        shared.changed.notify_all();
     }
 
     /// Gone for [`Index::document`] once this returns.
     pub fn forget_document(&self, key: &ObjectKey) {
-        self.shared.work().documents.forget(key);
-        self.shared.changed.notify_all();
+        let shared = self.shared();
+        shared.work().documents.forget(key);
+        shared.changed.notify_all();
     }
 
     /// Waits until the database has been told what waits, at most `deadline`. `false`: it was not,
@@ -164,10 +194,10 @@ impl Index {
         if self.state() != State::Ok {
             return false;
         }
-        let (work, late) = self
-            .shared
+        let shared = self.shared();
+        let (work, late) = shared
             .changed
-            .wait_timeout_while(self.shared.work(), deadline, |work| {
+            .wait_timeout_while(shared.work(), deadline, |work| {
                 !work.is_done() && !work.idle
             })
             .unwrap_or_else(PoisonError::into_inner);
@@ -177,11 +207,11 @@ impl Index {
 
     /// Carries out what waits, syncs and closes; gives up after `deadline`.
     pub fn close(&self, deadline: Duration) {
-        let mut work = self.shared.work();
+        let shared = self.shared();
+        let mut work = shared.work();
         work.stop = true;
-        self.shared.changed.notify_all();
-        let (work, late) = self
-            .shared
+        shared.changed.notify_all();
+        let (work, late) = shared
             .changed
             .wait_timeout_while(work, deadline, |work| !work.idle)
             .unwrap_or_else(PoisonError::into_inner);
@@ -204,7 +234,7 @@ impl Index {
     /// As if sled had panicked under a reader.
     pub fn break_now(&self) {
         let panic = || -> Option<()> {
-            self.shared
+            self.shared()
                 .read(|_| Err(store::Trouble::Panicked("as told by a test".to_owned())))
         };
         assert!(panic().is_none());
@@ -213,7 +243,17 @@ impl Index {
     /// Returns when that many databases have been opened.
     pub fn wait_for_generation(&self, generation: u64) {
         while self.generation() < generation {
-            self.shared.bell.wait(Duration::from_millis(100));
+            self.bell.wait(Duration::from_millis(100));
         }
     }
+}
+
+/// A database that somebody else made in `dir`.
+#[cfg(test)]
+pub(super) fn another_database(dir: &std::path::Path) -> impl Sized {
+    let db = sled::open(dir).expect("a fresh database opens");
+    db.insert("what", "something else")
+        .expect("it takes writes");
+    db.flush().expect("it can be synced");
+    db
 }

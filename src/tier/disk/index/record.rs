@@ -9,9 +9,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
+use crate::nix::hash::Sha256Hash;
 use crate::object::{Document, ETag};
 
-const BLOB_VERSION: u8 = 1;
+/// Version 1 had no digest.
+const BLOB_VERSION: u8 = 2;
 const DOCUMENT_VERSION: u8 = 1;
 
 /// What the index keeps of a blob.
@@ -23,6 +25,8 @@ pub(crate) struct BlobRecord {
     pub used: u64,
     pub etag: Option<ETag>,
     pub verified: bool,
+    /// Of the content, where the key does not tell it.
+    pub digest: Option<Sha256Hash>,
 }
 
 impl BlobRecord {
@@ -32,16 +36,26 @@ impl BlobRecord {
         put_number(&mut out, self.used);
         out.push(u8::from(self.verified));
         put_text(&mut out, self.etag.as_ref().map(ETag::as_str));
+        out.push(u8::from(self.digest.is_some()));
+        if let Some(digest) = &self.digest {
+            out.extend_from_slice(digest.as_bytes());
+        }
         out
     }
 
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut fields = Fields::of(bytes, BLOB_VERSION)?;
+        let is_first = bytes.first() == Some(&1);
+        let mut fields = Fields::of(bytes, if is_first { 1 } else { BLOB_VERSION })?;
         let record = Self {
             len: fields.number()?,
             used: fields.number()?,
             verified: fields.flag()?,
             etag: fields.etag()?,
+            digest: if !is_first && fields.flag()? {
+                Some(fields.digest()?)
+            } else {
+                None
+            },
         };
         fields.0.is_empty().then_some(record)
     }
@@ -129,6 +143,10 @@ impl<'a> Fields<'a> {
         }
     }
 
+    fn digest(&mut self) -> Option<Sha256Hash> {
+        Some(Sha256Hash::from_bytes(self.take(32)?.try_into().ok()?))
+    }
+
     fn time(&mut self) -> Option<SystemTime> {
         UNIX_EPOCH.checked_add(Duration::from_millis(self.number()?))
     }
@@ -165,8 +183,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_blob_is_read_as_it_was_written(len: u64, used: u64, verified: bool, etag in etag()) {
-            let record = BlobRecord { len, used, etag, verified };
+        fn a_blob_is_read_as_it_was_written(
+            len: u64, used: u64, verified: bool, etag in etag(), digest: Option<[u8; 32]>,
+        ) {
+            let digest = digest.map(Sha256Hash::from_bytes);
+            let record = BlobRecord { len, used, etag, verified, digest };
             prop_assert_eq!(BlobRecord::decode(&record.encode()), Some(record));
         }
 
@@ -193,12 +214,20 @@ mod tests {
     }
 
     #[test]
+    fn a_record_of_the_first_version_is_read_still() {
+        let first = [&[1; 9][..], &[2; 8], &[1], &1u32.to_le_bytes(), b"x"].concat();
+        let record = BlobRecord::decode(&first).unwrap();
+        assert_eq!((record.etag, record.digest), (ETag::new("x"), None));
+    }
+
+    #[test]
     fn a_record_of_another_version_or_length_is_none() {
         let record = BlobRecord {
             len: 1,
             used: 2,
             etag: ETag::new("x"),
             verified: true,
+            digest: Some(Sha256Hash::of(b"x")),
         };
         let sound = record.encode();
         let mut newer = sound.clone();

@@ -34,8 +34,8 @@ pub(super) enum Trouble {
     Silent(Duration),
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("it has grown to {size} bytes, {limit} are allowed")]
-    TooLarge { size: u64, limit: u64 },
+    #[error("it has grown to {size} bytes; from {trigger} on it is compacted")]
+    TooLarge { size: u64, trigger: u64 },
 }
 
 impl Trouble {
@@ -128,6 +128,39 @@ impl Store {
             if documents.urgent {
                 self.db.flush()?;
             }
+            Ok(())
+        })
+    }
+
+    /// Calls `visit` with the key and the stored form of each document.
+    pub fn each_document(
+        &self,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), Trouble>,
+    ) -> Result<(), Trouble> {
+        guarded(|| {
+            for item in &self.documents {
+                let (key, value) = item?;
+                visit(&key, &value)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes over all blobs of another database.
+    pub fn copy_blobs(&self, from: &Self) -> Result<(), Trouble> {
+        guarded(|| {
+            for item in &from.blobs {
+                let (key, value) = item?;
+                self.blobs.insert(key, value)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Enters a document in its stored form.
+    pub fn put_document(&self, key: &[u8], stored: &[u8]) -> Result<(), Trouble> {
+        guarded(|| {
+            self.documents.insert(key, stored)?;
             Ok(())
         })
     }

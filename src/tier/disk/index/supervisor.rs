@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prometheus::IntCounter;
 
-use super::super::bell::Bell;
+use super::super::hand::Bell;
 use super::super::health::State;
 use super::behind::Behind;
+use super::compact;
 use super::record::BlobRecord;
 use super::store::{Store, Trouble, within};
 use crate::object::Document;
@@ -28,8 +29,8 @@ const OPENING: Duration = Duration::from_secs(30);
 const WRITING: Duration = Duration::from_secs(10);
 /// From trouble to the next try.
 const RETRY: Duration = Duration::from_secs(2);
-/// How often its size is looked at.
-const MEASURE: Duration = Duration::from_secs(60);
+/// Longest wait for something to do.
+const REST: Duration = Duration::from_secs(60);
 /// Intents carried out at once.
 const ROUND: usize = 512;
 
@@ -39,7 +40,7 @@ pub(crate) struct Place {
     pub dir: PathBuf,
     /// Memory for pages, in bytes.
     pub cache: u64,
-    /// Files larger than this together are begun anew, in bytes.
+    /// Most bytes of its files together, a compaction's included.
     pub limit: u64,
     /// Whether an index should be there; if none is, making one is a rebuild.
     pub expected: bool,
@@ -51,9 +52,9 @@ pub(super) struct Shared {
     work: Mutex<Work>,
     pub changed: Condvar,
     state: Mutex<State>,
-    pub generation: AtomicU64,
+    generation: AtomicU64,
     rebuilds: IntCounter,
-    pub bell: Arc<Bell>,
+    bell: Arc<Bell>,
 }
 
 /// What waits to be done.
@@ -65,6 +66,7 @@ pub(super) struct Work {
     pub stop: bool,
     /// No thread is at work: not yet started, or ended.
     pub idle: bool,
+    pub was_started: bool,
 }
 
 /// Why the supervisor stopped using a store.
@@ -74,7 +76,8 @@ enum End {
 }
 
 impl Shared {
-    pub fn new(rebuilds: IntCounter, bell: Arc<Bell>) -> Self {
+    /// `generation`: the last of an index before it.
+    pub fn new(rebuilds: IntCounter, bell: Arc<Bell>, generation: u64) -> Self {
         Self {
             store: Mutex::default(),
             work: Mutex::new(Work {
@@ -83,10 +86,11 @@ impl Shared {
                 trouble: None,
                 stop: false,
                 idle: true,
+                was_started: false,
             }),
             changed: Condvar::new(),
             state: Mutex::new(State::Starting),
-            generation: AtomicU64::new(0),
+            generation: AtomicU64::new(generation),
             rebuilds,
             bell,
         }
@@ -94,6 +98,15 @@ impl Shared {
 
     pub fn work(&self) -> MutexGuard<'_, Work> {
         locked(&self.work)
+    }
+
+    pub fn was_started(&self) -> bool {
+        self.work().was_started
+    }
+
+    /// Goes up each time the database may have forgotten what it was told.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     pub fn state(&self) -> State {
@@ -132,6 +145,8 @@ impl Shared {
     pub fn supervise(&self, place: &Place) {
         let mut expected = place.expected;
         let mut distrusted = None;
+        let mut trigger = compact::trigger(place.limit);
+        compact::sweep(&place.dir);
         while !self.work().stop {
             match self.open(place, expected, distrusted.take()) {
                 Ok(store) => {
@@ -140,10 +155,23 @@ impl Shared {
                     *locked(&self.store) = Some(Arc::clone(&store));
                     self.set_state(State::Ok);
                     self.begin_generation();
-                    let end = self.serve(&store, place.limit);
+                    let end = self.serve(&store, trigger);
+                    let compacted = match &end {
+                        End::Trouble(Trouble::TooLarge { .. }) => compact(&store, place),
+                        _ => false,
+                    };
                     *locked(&self.store) = None;
                     let closed = within(WRITING, move || close(store));
                     match end {
+                        End::Trouble(_) if compacted && closed.is_ok() => {
+                            match compact::put_in_place(&place.dir) {
+                                Ok(()) => {
+                                    trigger = compact::next_trigger(place);
+                                    continue;
+                                }
+                                Err(error) => distrusted = Some(error.into()),
+                            }
+                        }
                         End::Stop => {
                             if let Err(trouble) = closed {
                                 tracing::warn!(%trouble, "the index did not close well");
@@ -180,9 +208,18 @@ impl Shared {
             let place = place.clone();
             within(OPENING, move || Store::open(&place.dir, place.cache))
         };
+        // sled makes the folders above its own, too; but a cache that was removed is for `claim` to
+        // make anew, or to wait for.
+        if !place.dir.parent().is_some_and(Path::is_dir) {
+            return Err(io::Error::from(io::ErrorKind::NotFound).into());
+        }
         let is_there = fs::symlink_metadata(&place.dir).is_ok();
         let trouble = match distrusted {
             Some(trouble) => trouble,
+            // sled would follow it to files that are not ours.
+            None if fs::symlink_metadata(&place.dir).is_ok_and(|about| about.is_symlink()) => {
+                io::Error::from(io::ErrorKind::NotADirectory).into()
+            }
             None => match opening(place) {
                 Ok(store) => {
                     if expected && !is_there {
@@ -206,32 +243,29 @@ impl Shared {
     }
 
     /// Carries out what waits until told to stop or something breaks.
-    fn serve(&self, store: &Arc<Store>, limit: u64) -> End {
-        let mut measured = Instant::now();
+    fn serve(&self, store: &Arc<Store>, trigger: u64) -> End {
         loop {
             let (work, _) = self
                 .changed
-                .wait_timeout_while(self.work(), MEASURE, |work| {
+                .wait_timeout_while(self.work(), REST, |work| {
                     work.trouble.is_none() && !work.stop && work.is_done()
                 })
                 .unwrap_or_else(PoisonError::into_inner);
-            let step = self.step(work, store);
-            match step {
+            match self.step(work, store, trigger) {
                 Ok(true) => {}
                 Ok(false) => return End::Stop,
                 Err(trouble) => return End::Trouble(trouble),
-            }
-            if measured.elapsed() >= MEASURE {
-                measured = Instant::now();
-                if let Err(trouble) = measure(store, limit) {
-                    return End::Trouble(trouble);
-                }
             }
         }
     }
 
     /// One round of writes. `false`: all is done and it is time to stop.
-    fn step(&self, mut work: MutexGuard<'_, Work>, store: &Arc<Store>) -> Result<bool, Trouble> {
+    fn step(
+        &self,
+        mut work: MutexGuard<'_, Work>,
+        store: &Arc<Store>,
+        trigger: u64,
+    ) -> Result<bool, Trouble> {
         if let Some(trouble) = work.trouble.take() {
             return Err(trouble);
         }
@@ -242,10 +276,11 @@ impl Shared {
         let documents = work.documents.round(ROUND);
         drop(work);
         let store = Arc::clone(store);
-        let (blobs, documents) = within(WRITING, move || {
+        let (blobs, documents, size) = within(WRITING, move || {
             store.apply(&blobs, &documents)?;
+            let size = store.size()?;
             drop(store);
-            Ok((blobs, documents))
+            Ok((blobs, documents, size))
         })?;
         let mut work = self.work();
         work.blobs.done(&blobs);
@@ -254,6 +289,9 @@ impl Shared {
         self.changed.notify_all();
         if blobs.clear {
             self.begin_generation();
+        }
+        if size > trigger {
+            return Err(Trouble::TooLarge { size, trigger });
         }
         Ok(true)
     }
@@ -271,13 +309,24 @@ impl Work {
     }
 }
 
-fn measure(store: &Arc<Store>, limit: u64) -> Result<(), Trouble> {
-    let store = Arc::clone(store);
-    let size = within(WRITING, move || store.size())?;
-    if size > limit {
-        return Err(Trouble::TooLarge { size, limit });
+/// Copies what is worth keeping to a fresh database, while the old one is still read. `false`: it
+/// could not be done, and the index is begun anew without documents.
+fn compact(store: &Arc<Store>, place: &Place) -> bool {
+    let (store, place) = (Arc::clone(store), place.clone());
+    let copied = within(compact::DEADLINE, move || compact::copy(&store, &place));
+    match copied {
+        Ok(kept) => {
+            tracing::info!(
+                documents = kept,
+                "the index was compacted; older documents were let go"
+            );
+            true
+        }
+        Err(trouble) => {
+            tracing::warn!(%trouble, "the index could not be compacted");
+            false
+        }
     }
-    Ok(())
 }
 
 /// Closes a store once its last reader has let go. A reader that never does keeps it open.

@@ -4,7 +4,7 @@ use super::*;
 use crate::object::ETag;
 use bytes::Bytes;
 
-fn document(text: &str) -> Document {
+pub fn document(text: &str) -> Document {
     Document {
         bytes: Bytes::copy_from_slice(text.as_bytes()),
         etag: ETag::new("v1"),
@@ -79,4 +79,41 @@ fn without_an_index_documents_live_in_memory() {
     tier.keep_document(&narinfo(), &document("late"));
     let found = tier.document(&narinfo());
     assert_eq!(found.map(|found| found.bytes), Some(Bytes::from("late")));
+}
+
+/// sled's files never shrink, so an index that has grown too large is copied.
+#[test]
+fn an_index_that_grew_too_large_keeps_all_blobs_and_the_documents_checked_last() {
+    const DOCUMENTS: u64 = 2_500;
+    let mut bed = Bed::new();
+    bed.settings.index_size = 64 * MIB;
+    let (tier, metrics) = bed.open_counting();
+    let blob = key("nar/hello.nar");
+    put(&tier, &blob, b"hello");
+    let nth = |n: u64| key(&format!("log/{n}.drv"));
+    let size = || -> u64 {
+        let files = std::fs::read_dir(bed.path("index")).unwrap().flatten();
+        files.map(|file| file.metadata().unwrap().len()).sum()
+    };
+    for n in 0..DOCUMENTS {
+        let mut checked = document(&"x".repeat(20_000));
+        checked.validated = UNIX_EPOCH + Duration::from_secs(n);
+        tier.keep_document(&nth(n), &checked);
+        if n % 100 == 99 {
+            assert!(tier.inner.index.wait_until_told(PATIENCE));
+        }
+    }
+    tier.inner.index.wait_for_generation(2);
+    assert!(size() <= bed.settings.index_size, "{} bytes", size());
+    assert!(tier.document(&nth(DOCUMENTS - 1)).is_some());
+    assert_eq!(tier.document(&nth(0)), None);
+    assert_eq!(metrics.index_rebuilds.get(), 0);
+    let tier = reopened(&bed, tier);
+    hit(&tier, &blob);
+    assert!(tier.document(&nth(DOCUMENTS - 1)).is_some());
+    assert!(
+        names(&bed.settings.path)
+            .iter()
+            .all(|name| !name.starts_with("index."))
+    );
 }

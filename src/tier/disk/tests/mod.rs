@@ -1,9 +1,13 @@
 //! The disk tier as a whole, on a real file system: what a caller sees, and what lies on disk after.
 
+mod churn;
 mod commit;
+mod damage;
 mod documents;
 mod recovery;
 mod room;
+mod rot;
+mod sick;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -38,6 +42,7 @@ impl Bed {
             capacity,
             min_free: 0,
             max_nar: None,
+            index_size: 64 * MIB,
             index_cache: MIB,
         };
         Self {
@@ -124,20 +129,32 @@ pub fn miss(tier: &DiskTier, key: &ObjectKey) {
     assert!(matches!(found, BlobLookup::Miss), "{key}: {found:?}");
 }
 
-/// Allocated bytes of everything below the cache directory except the index and the marker.
+/// Allocated bytes of everything below the cache directory except the index.
 pub fn allocated_below(root: &Path) -> u64 {
     let own = fs::symlink_metadata(root).unwrap().blocks() * 512;
     let entries = fs::read_dir(root).unwrap().flatten();
     entries.fold(own, |sum, entry| {
         let about = entry.metadata().unwrap();
         let name = entry.file_name();
-        let is_other = name == "narwharf-cache" || name.to_string_lossy().starts_with("index");
+        let is_index = name.to_string_lossy().starts_with("index");
         sum + match about.is_dir() {
-            _ if is_other => 0,
+            _ if is_index => 0,
             true => allocated_below(&entry.path()),
             false => about.blocks() * 512,
         }
     })
+}
+
+/// Copies a folder with all in it.
+pub fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().flatten() {
+        let beside = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_folder(&entry.path(), &beside),
+            false => drop(fs::copy(entry.path(), beside).unwrap()),
+        }
+    }
 }
 
 /// Names in a folder, sorted.

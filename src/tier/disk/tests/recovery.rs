@@ -79,75 +79,6 @@ fn a_blob_replaced_while_it_was_being_read_is_not_adopted() {
     unindexed(&tier, &key(HELLO));
 }
 
-/// A way to break the index: what is done to its directory.
-type Damage = fn(&Path);
-
-#[test]
-fn a_broken_index_costs_neither_the_start_nor_a_blob() {
-    let ways: [(&str, Damage); 8] = [
-        ("deleted", |dir| fs::remove_dir_all(dir).unwrap()),
-        ("emptied", |dir| {
-            fs::remove_dir_all(dir).unwrap();
-            fs::create_dir(dir).unwrap();
-        }),
-        ("a file in its place", |dir| {
-            fs::remove_dir_all(dir).unwrap();
-            fs::write(dir, "garbage").unwrap();
-        }),
-        ("log cut to nothing", |dir| {
-            fs::write(dir.join("db"), "").unwrap()
-        }),
-        ("log of garbage", |dir| {
-            fs::write(dir.join("db"), [0xa5; 100_000]).unwrap();
-        }),
-        ("log cut short", |dir| {
-            let log = fs::OpenOptions::new()
-                .write(true)
-                .open(dir.join("db"))
-                .unwrap();
-            let len = log.metadata().unwrap().len();
-            log.set_len(len / 3).unwrap();
-        }),
-        ("settings of garbage", |dir| {
-            fs::write(dir.join("conf"), [0xff; 50]).unwrap();
-        }),
-        ("snapshot half made", |dir| {
-            fs::write(dir.join("snap.0000000000000000.generating"), "half").unwrap();
-        }),
-    ];
-    for (name, damage) in ways {
-        let bed = Bed::new();
-        let tier = bed.open();
-        for text in [HELLO, ODD] {
-            put(&tier, &key(text), text.as_bytes());
-        }
-        tier.close();
-        drop(tier);
-        damage(&bed.path("index"));
-        let tier = bed.open();
-        assert_eq!(tier.index_state(), State::Ok, "{name}");
-        for text in [HELLO, ODD] {
-            let blob = match tier.lookup(&key(text)) {
-                BlobLookup::Hit(blob) => blob,
-                BlobLookup::Unindexed(blob) => {
-                    tier.adopt(&key(text), &blob);
-                    hit(&tier, &key(text))
-                }
-                BlobLookup::Miss => panic!("{name}: {text} is lost"),
-            };
-            assert_eq!(content(&blob), text.as_bytes(), "{name}");
-        }
-        tier.close();
-        drop(tier);
-        let tier = bed.open();
-        hit(&tier, &key(HELLO));
-        hit(&tier, &key(ODD));
-        let aside = names(&bed.settings.path);
-        let aside = aside.iter().filter(|name| name.starts_with("index.broken"));
-        assert!(aside.count() <= 1, "{name}");
-    }
-}
-
 #[test]
 fn a_lost_index_is_counted_as_rebuilt_and_a_first_one_is_not() {
     let bed = Bed::new();
@@ -316,6 +247,7 @@ fn what_the_index_has_no_room_to_be_told_is_told_later() {
         facts: Some(shelves::Facts {
             etag: None,
             verified: true,
+            digest: None,
         }),
     };
     let keys: Vec<_> = (0..BLOBS).map(|n| key(&format!("nar/{n}.nar"))).collect();

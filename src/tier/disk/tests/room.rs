@@ -9,7 +9,7 @@ fn nar(n: usize) -> ObjectKey {
 }
 
 #[test]
-fn the_least_recently_used_goes_first() {
+fn what_was_not_used_goes_first() {
     let bed = Bed::with_capacity(500 * KIB);
     let (tier, metrics) = bed.open_counting();
     (0..4).for_each(|n| drop(put(&tier, &nar(n), &vec![0; 100_000])));
@@ -87,6 +87,32 @@ fn a_quarantined_file_goes_before_any_blob() {
 }
 
 #[test]
+fn room_is_made_before_a_request_has_to() {
+    let bed = Bed::with_capacity(3200 * KIB);
+    let (tier, metrics) = bed.open_counting();
+    for n in 0..150 {
+        wait_for_room(&tier);
+        let _background_stands_still = locked(&tier.inner.evicting);
+        let before = metrics.disk_evictions.get();
+        drop(put(&tier, &nar(n), &[0; 50_000]));
+        assert_eq!(metrics.disk_evictions.get(), before, "blob {n}");
+    }
+    assert!(metrics.disk_evictions.get() > 50);
+}
+
+/// Returns when the background has nothing more to evict.
+fn wait_for_room(tier: &DiskTier) {
+    let inner = &tier.inner;
+    let books = locked(&inner.books);
+    let (books, late) = inner
+        .progress
+        .wait_timeout_while(books, PATIENCE, |books| books.is_above_high_water())
+        .unwrap();
+    drop(books);
+    assert!(!late.timed_out(), "nobody evicts");
+}
+
+#[test]
 fn many_writers_at_once_stay_within_capacity() {
     const WRITERS: usize = 4;
     const ROUNDS: usize = 40;
@@ -117,6 +143,7 @@ fn many_writers_at_once_stay_within_capacity() {
         }
         for round in 0..ROUNDS {
             done.wait();
+            let _still = locked(&tier.inner.evicting);
             let on_disk = allocated_below(&bed.settings.path);
             let in_books = locked(&tier.inner.books).total();
             measured.wait();
@@ -178,11 +205,13 @@ proptest! {
                     tier.quarantine(&nar(n), &blob);
                 },
             }
+            let _still = locked(&tier.inner.evicting);
             let books = locked(&tier.inner.books).total();
             prop_assert!(allocated_below(&bed.settings.path) <= books);
             prop_assert!(books <= MIB);
         }
         drop(begun);
+        wait_for_room(&tier);
         let (books, blobs) = totals(&tier);
         tier.close();
         drop(tier);
