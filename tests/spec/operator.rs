@@ -82,6 +82,14 @@ impl Drop for Served {
     }
 }
 
+/// Whole or not at all, as an operator's editor does it: a reload that reads half a file would
+/// take it at its word.
+fn replace(settings: &std::path::Path, text: &str) {
+    let new = settings.with_extension("new");
+    fs::write(&new, text).unwrap();
+    fs::rename(new, settings).unwrap();
+}
+
 /// Old and new tokens overlap for as long as the operator likes, and nobody is cut off meanwhile.
 #[tokio::test]
 async fn tokens_are_exchanged_by_a_signal_and_every_connection_goes_on() {
@@ -98,7 +106,7 @@ async fn tokens_are_exchanged_by_a_signal_and_every_connection_goes_on() {
     assert_eq!(connection.ask(&push("first-token")).await.status, 200);
     assert_eq!(connection.ask(&push("second-token")).await.status, 403);
 
-    fs::write(&settings, format!("{one}{two}")).unwrap();
+    replace(&settings, &format!("{one}{two}"));
     served.signal(Signal::HUP);
     served
         .until(&mut connection, &push("second-token"), 200)
@@ -106,9 +114,9 @@ async fn tokens_are_exchanged_by_a_signal_and_every_connection_goes_on() {
     assert_eq!(connection.ask(&push("first-token")).await.status, 200);
 
     // What is wrong changes nothing.
-    fs::write(&settings, "[auth]\nnonsense = 1\n").unwrap();
+    replace(&settings, "[auth]\nnonsense = 1\n");
     served.signal(Signal::HUP);
-    fs::write(&settings, &two).unwrap();
+    replace(&settings, &two);
     served.signal(Signal::HUP);
     served
         .until(&mut connection, &push("first-token"), 403)
