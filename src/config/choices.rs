@@ -24,6 +24,37 @@ impl FromStr for Kind {
     }
 }
 
+/// What becomes of a fill when the last client that wanted it has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AbandonedFills {
+    /// Read to the end all the same.
+    Always,
+    /// Given up.
+    Never,
+    /// Read to the end once so many hundredths of it have been read.
+    Past { percent: u8 },
+}
+
+impl FromStr for AbandonedFills {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let percent = text
+            .strip_suffix('%')
+            .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))
+            .and_then(|digits| digits.parse().ok())
+            .filter(|percent| (1..=99).contains(percent));
+        match (text, percent) {
+            ("always", _) => Ok(Self::Always),
+            ("never", _) => Ok(Self::Never),
+            (_, Some(percent)) => Ok(Self::Past { percent }),
+            _ => Err(format!(
+                "{text:?} is not allowed; allowed is \"always\", \"never\" or a share from \"1%\" to \"99%\""
+            )),
+        }
+    }
+}
+
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -86,6 +117,27 @@ mod tests {
         assert!(!takes::<Kind>("S3") && !takes::<Kind>(""));
         assert!(takes::<LogFormat>("text") && takes::<LogFormat>("json"));
         assert!(!takes::<LogFormat>("xml"));
+    }
+
+    #[test]
+    fn what_becomes_of_an_abandoned_fill_is_two_words_or_a_share() {
+        let read = |text: &str| text.parse::<AbandonedFills>().ok();
+        assert_eq!(read("always"), Some(AbandonedFills::Always));
+        assert_eq!(read("never"), Some(AbandonedFills::Never));
+        assert_eq!(read("50%"), Some(AbandonedFills::Past { percent: 50 }));
+        for text in [
+            "",
+            "%",
+            "0%",
+            "100%",
+            "+5%",
+            "0.5",
+            "50",
+            "300%",
+            "sometimes",
+        ] {
+            assert_eq!(read(text), None, "{text:?}");
+        }
     }
 
     #[test]

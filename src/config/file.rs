@@ -6,7 +6,7 @@
 
 use serde::Deserialize;
 
-use super::choices::{Directives, Kind, LogFormat};
+use super::choices::{AbandonedFills, Directives, Kind, LogFormat};
 use super::listen::Listen;
 use super::token::{Hash, Scope};
 use super::values::{Count, List, Size, Span, Switch, Text, Wait};
@@ -66,6 +66,8 @@ pub struct Bucket {
     pub first_byte_timeout: Wait,
     pub idle_timeout: Wait,
     pub hold: Span,
+    pub parallel_above: Size,
+    pub parallel_parts: Count<1, 32>,
 }
 
 #[derive(Deserialize)]
@@ -87,6 +89,7 @@ pub struct Disk {
     pub max_nar: Option<Size>,
     pub index_size: Size,
     pub index_cache: Size,
+    pub abandoned_fills: Text<AbandonedFills>,
 }
 
 #[derive(Deserialize)]

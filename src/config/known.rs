@@ -20,12 +20,7 @@ const SECTIONS: [Section; 10] = [
 ];
 
 /// Settings of the contract whose part is not built yet: refused, so that nobody believes in them.
-const NOT_YET: [&str; 4] = [
-    "substituter",
-    "server.tls",
-    "bucket.parallel_above",
-    "bucket.parallel_parts",
-];
+const NOT_YET: [&str; 2] = ["substituter", "server.tls"];
 
 /// Never taken from a settings file, which is copied, committed and read by many.
 const SECRETS: [&str; 3] = [

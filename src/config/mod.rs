@@ -34,7 +34,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
-pub use choices::LogFormat;
+pub use choices::{AbandonedFills, LogFormat};
 pub use error::{ConfigError, Problem};
 pub use finding::Finding;
 pub use listen::Listen;
@@ -104,6 +104,10 @@ pub struct Bucket {
     pub idle_timeout: Duration,
     /// After it no new try of a read starts.
     pub hold: Duration,
+    /// In bytes; a NAR of more is fetched in parts.
+    pub parallel_above: u64,
+    /// Of one NAR, at once; 1 means none is fetched in parts.
+    pub parallel_parts: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -148,6 +152,7 @@ pub struct Disk {
     pub index_size: u64,
     /// In bytes, of memory.
     pub index_cache: u64,
+    pub abandoned_fills: AbandonedFills,
 }
 
 #[derive(Clone, Debug)]

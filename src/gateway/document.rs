@@ -15,6 +15,7 @@ use crate::nix::key::{DocumentKey, DocumentKind, NarKey};
 use crate::nix::narinfo::{self, Narinfo};
 use crate::object::{Document, ObjectMeta};
 use crate::origin::{Ask, Fetched, ObjectStream, Tries};
+use crate::range::RangeRequest;
 
 use super::Gateway;
 use super::encoding::Encoding;
@@ -23,6 +24,7 @@ use super::error::GatewayError;
 use super::freshness::{Age, Freshness, REVALIDATION_PATIENCE};
 use super::reader;
 use super::served::{Answered, How, Place};
+use super::source::{Source, Version};
 
 pub use super::handover::Handover;
 pub use crate::tier::memory::Held;
@@ -343,34 +345,18 @@ impl Gateway {
         key: &DocumentKey,
         body: &Handover,
     ) -> Result<Pieces, GatewayError> {
-        if let Some(stream) = body.take() {
-            return Ok(reader::passed(&self.engine, stream, None));
-        }
-        let ask = Ask {
-            if_match: body.meta.etag.clone(),
-            ..Ask::nar()
+        let Ok(all) = (RangeRequest::From { first: 0 }).within(body.meta.len) else {
+            return Ok(Box::pin(futures_util::stream::empty()));
         };
-        let (gateway, at) = (Arc::clone(self), key.object().clone());
-        let fetched = self.on_engine(key.object(), async move {
-            gateway
-                .origin
-                .fetch(&at, &ask)
-                .await
-                .map_unknown(GatewayError::from)
-        });
-        match fetched.await {
-            Lookup::Found(Fetched::Object(stream)) => {
-                Ok(reader::passed(&self.engine, stream, None))
+        let source = match body.take() {
+            Some(stream) => Box::new(Source::over(self, key.object(), stream, false)),
+            None => {
+                let version = Version::of(&body.meta);
+                self.begun(Source::of(self, key.object(), &version, all))
+                    .await?
             }
-            Lookup::Unknown(cause) => Err(cause),
-            Lookup::Found(Fetched::NotModified) | Lookup::Absent => {
-                let why = "it went away between two requests".into();
-                Err(GatewayError::Corrupt {
-                    key: key.object().clone(),
-                    why,
-                })
-            }
-        }
+        };
+        Ok(reader::passed(self, source, None))
     }
 
     /// Learns from a narinfo that was checked when it was kept.

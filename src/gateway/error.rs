@@ -19,6 +19,9 @@ pub enum GatewayError {
     Origin(Arc<OriginError>),
     #[error("{key}: what the bucket holds cannot be served: {why}")]
     Corrupt { key: ObjectKey, why: String },
+    /// It was wrong a moment ago and is the same still.
+    #[error("{key}: its bytes were wrong, and the bucket still holds the same; asked again soon")]
+    Resting { key: ObjectKey },
     #[error("{key}: {why}")]
     NoAnswer { key: ObjectKey, why: NoAnswer },
     #[error("{key}: the disk tier failed: {why}")]
@@ -33,13 +36,13 @@ impl GatewayError {
     pub fn reason(&self) -> UnknownReason {
         match self {
             Self::Origin(cause) => cause.reason(),
-            Self::Corrupt { .. } => UnknownReason::Corrupt,
+            Self::Corrupt { .. } | Self::Resting { .. } => UnknownReason::Corrupt,
             Self::NoAnswer {
                 why: NoAnswer::Late(_),
                 ..
             } => UnknownReason::Timeout,
             Self::NoAnswer {
-                why: NoAnswer::Lost,
+                why: NoAnswer::Lost | NoAnswer::Abandoned,
                 ..
             }
             | Self::Disk { .. } => UnknownReason::Internal,

@@ -3,38 +3,40 @@
 //!
 //! A fill is a task of its own and the request that began it is merely its first reader, so a
 //! client that hangs up spoils nothing, and no client's speed touches the origin or the others.
-//! The network is read by an async task and the disk is written by a blocking thread, with a short
-//! channel between: hashing and writing one chunk overlaps with receiving the next.
+//!
+//! ```text
+//! journey: ask ─▶ reserve ─▶ receive (source ─▶ channel ─▶ file) ─▶ verify ─▶ publish
+//!                              └ parts: a large NAR over several connections
+//! local:   a blob of which the index knows nothing, read and checked the same way
+//! ```
+
+mod journey;
+mod local;
+mod parts;
+mod receive;
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use sha2::{Digest, Sha256};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
-use crate::lookup::Lookup;
-use crate::metrics::labels::FillOutcome;
-use crate::nix::hash::Sha256Hash;
 use crate::nix::key::NarKey;
-use crate::origin::{Ask, Fetched, ObjectStream};
-use crate::tier::disk::{Blob, BlobFacts, BlobWriter, NoRoom};
 
-use super::Gateway;
 use super::error::GatewayError;
 use super::flights::NoAnswer;
-use super::handover::Handover;
+use super::pass::Pass;
 use super::progress::{Event, Progress};
 use super::served::NarFacts;
+use super::source::Version;
 
-/// Chunks between the network and the disk; the S3 client's are 16–64 KiB, so well under 1 MiB.
-const CHUNKS_IN_FLIGHT: usize = 8;
+pub use journey::from_bucket;
+pub use local::from_blob;
+pub use receive::Parallel;
 
-/// A fill tells its readers of progress at least each so many bytes, so that hundreds of readers
-/// are not woken for each packet.
-const NEWS_EVERY: u64 = 256 * 1024;
+/// What may be read beside a fill, by all its readers together: this part of the NAR.
+const BESIDE_SHARE: u64 = 4;
 
 /// What readers share with the task that fills.
 #[derive(Debug)]
@@ -42,8 +44,10 @@ pub struct Fill {
     pub key: NarKey,
     progress: watch::Sender<Progress>,
     opened: OnceLock<Opened>,
-    /// When there was no room: the open body, for the first reader that takes it.
-    unstored: Mutex<Option<Arc<Handover>>>,
+    /// When there was no room: the body on its way past the tiers.
+    unstored: OnceLock<Arc<Pass>>,
+    /// How many requests want it.
+    seats: watch::Sender<usize>,
 }
 
 /// What is known once the origin has answered and there is a file.
@@ -53,6 +57,11 @@ pub struct Opened {
     pub file: Arc<File>,
     /// Whether there is a hash to hold the bytes to before the last of them are given out.
     pub has_hash: bool,
+    /// What is being read from the bucket; `None`: it comes from our own disk.
+    pub version: Option<Version>,
+    pub since: Instant,
+    /// Bytes that may still be read beside the fill.
+    beside: AtomicU64,
 }
 
 /// What a fill turned out to be, as soon as that is known.
@@ -60,9 +69,32 @@ pub struct Opened {
 pub enum Opening {
     Readable,
     Absent,
-    /// Nothing is kept: the open body if nobody took it before, and what is known of it.
-    Unstored(Arc<Handover>),
+    /// Nothing is kept.
+    Unstored(Arc<Pass>),
     Failed(Arc<GatewayError>),
+}
+
+impl Opened {
+    fn now(facts: NarFacts, file: Arc<File>, has_hash: bool, version: Option<Version>) -> Self {
+        Self {
+            beside: AtomicU64::new(facts.len / BESIDE_SHARE),
+            facts,
+            file,
+            has_hash,
+            version,
+            since: Instant::now(),
+        }
+    }
+
+    /// Leave to read so many bytes beside the fill, so that however many readers are far ahead of it,
+    /// they never cost the bucket another whole NAR.
+    pub fn take_beside(&self, bytes: u64) -> bool {
+        self.beside
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(bytes)
+            })
+            .is_ok()
+    }
 }
 
 impl Fill {
@@ -71,7 +103,8 @@ impl Fill {
             key,
             progress: watch::Sender::new(Progress::Asking),
             opened: OnceLock::new(),
-            unstored: Mutex::default(),
+            unstored: OnceLock::new(),
+            seats: watch::Sender::new(0),
         }
     }
 
@@ -85,9 +118,37 @@ impl Fill {
         self.opened.get()
     }
 
+    /// How many bytes from the start are in the file.
+    pub fn read(&self) -> u64 {
+        self.progress.borrow().written()
+    }
+
     /// Whether it ended in a failure, which all who read along are told.
     pub fn has_failed(&self) -> bool {
         matches!(*self.progress.borrow(), Progress::Failed(_))
+    }
+
+    /// How many requests want it.
+    pub fn seats(&self) -> usize {
+        *self.seats.borrow()
+    }
+
+    pub fn follow_seats(&self) -> watch::Receiver<usize> {
+        self.seats.subscribe()
+    }
+
+    pub fn take_seat(&self) {
+        self.seats.send_if_modified(|seats| {
+            *seats += 1;
+            *seats == 1
+        });
+    }
+
+    pub fn leave_seat(&self) {
+        self.seats.send_if_modified(|seats| {
+            *seats -= 1;
+            *seats == 0
+        });
     }
 
     /// Waits until the fill is open (and, where `sealed` says so of it, ended), at most `patience`.
@@ -101,24 +162,17 @@ impl Fill {
             | Progress::Unstored
             | Progress::Failed(_) => true,
         });
-        let no_answer = |why| {
-            Arc::new(GatewayError::NoAnswer {
-                key: self.key.object().clone(),
-                why,
-            })
-        };
+        let no_answer = |why| Arc::new(self.no_answer(why));
         match tokio::time::timeout(patience, settled).await {
             Err(_) => Opening::Failed(no_answer(NoAnswer::Late(patience))),
             Ok(Err(_)) => Opening::Failed(no_answer(NoAnswer::Lost)),
             Ok(Ok(settled)) => match &*settled {
                 Progress::Absent => Opening::Absent,
                 Progress::Failed(cause) => Opening::Failed(Arc::clone(cause)),
-                Progress::Unstored => {
-                    match &*self.unstored.lock().expect("no panic under this lock") {
-                        Some(handover) => Opening::Unstored(Arc::clone(handover)),
-                        None => Opening::Failed(no_answer(NoAnswer::Lost)),
-                    }
-                }
+                Progress::Unstored => match self.unstored.get() {
+                    Some(pass) => Opening::Unstored(Arc::clone(pass)),
+                    None => Opening::Failed(no_answer(NoAnswer::Lost)),
+                },
                 Progress::Asking | Progress::Filling { .. } | Progress::Sealed { .. } => {
                     Opening::Readable
                 }
@@ -126,9 +180,32 @@ impl Fill {
         }
     }
 
+    fn open(&self, opened: Opened) {
+        self.opened.set(opened).expect("a fill is opened once");
+        self.note(Event::Opened);
+    }
+
+    fn pass(&self, pass: Arc<Pass>) {
+        self.unstored.set(pass).expect("a fill is opened once");
+        self.note(Event::NoRoom);
+    }
+
+    /// Whether its bytes go by unkept.
+    pub fn is_passing(&self) -> bool {
+        self.unstored.get().is_some()
+    }
+
     fn note(&self, event: Event) {
         self.progress
             .send_modify(|progress| *progress = progress.clone().after(event));
+    }
+
+    /// The error that nobody knows, and why.
+    pub fn no_answer(&self, why: NoAnswer) -> GatewayError {
+        GatewayError::NoAnswer {
+            key: self.key.object().clone(),
+            why,
+        }
     }
 }
 
@@ -137,251 +214,7 @@ pub struct Unfinished(pub Arc<Fill>);
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        let why = NoAnswer::Lost;
-        self.0.note(Event::Broke(Arc::new(GatewayError::NoAnswer {
-            key: self.0.key.object().clone(),
-            why,
-        })));
+        let cause = self.0.no_answer(NoAnswer::Lost);
+        self.0.note(Event::Broke(Arc::new(cause)));
     }
-}
-
-/// How a fill ended well, or that it could not.
-type Ended = Result<FillOutcome, GatewayError>;
-
-/// Reads the NAR from the bucket and keeps it. Every end is told to the readers and counted.
-pub async fn from_bucket(gateway: Arc<Gateway>, fill: Arc<Fill>) {
-    let ended = fill_from_bucket(&gateway, &fill).await;
-    finish(&gateway, &fill, ended);
-}
-
-/// Checks a blob of which the index knows nothing (it was lost), while readers read along.
-pub async fn from_blob(gateway: Arc<Gateway>, fill: Arc<Fill>, blob: Blob) {
-    let ended = check_blob(&gateway, &fill, blob).await;
-    finish(&gateway, &fill, ended);
-}
-
-fn finish(gateway: &Gateway, fill: &Fill, ended: Ended) {
-    let outcome = match ended {
-        Ok(outcome) => outcome,
-        Err(cause) => {
-            tracing::warn!(key = %fill.key.object(), %cause, "fill failed");
-            let outcome = match cause {
-                GatewayError::Corrupt { .. } => FillOutcome::Corrupt,
-                GatewayError::Origin(_)
-                | GatewayError::NoAnswer { .. }
-                | GatewayError::Disk { .. } => FillOutcome::Broken,
-            };
-            fill.note(Event::Broke(Arc::new(cause)));
-            outcome
-        }
-    };
-    gateway.metrics.fills.of((outcome,)).inc();
-}
-
-async fn fill_from_bucket(gateway: &Arc<Gateway>, fill: &Arc<Fill>) -> Ended {
-    let key = fill.key.object();
-    let seen = gateway.epochs.now(key);
-    let stream = match gateway.origin.fetch(key, &Ask::nar()).await {
-        Lookup::Found(Fetched::Object(stream)) => stream,
-        Lookup::Found(Fetched::NotModified) => {
-            return Err(GatewayError::Corrupt {
-                key: key.clone(),
-                why: "304 to an unconditional request".into(),
-            });
-        }
-        Lookup::Absent => {
-            let now = gateway.clock.now();
-            gateway
-                .epochs
-                .unless_written(key, seen, || gateway.memory.keep_absent(key, now));
-            fill.note(Event::Absent);
-            return Ok(FillOutcome::Absent);
-        }
-        Lookup::Unknown(cause) => return Err(cause.into()),
-    };
-
-    let expected = gateway.expected.hash_of(&fill.key);
-    let writer = match reserve(gateway, fill, stream.meta.len).await? {
-        Ok(writer) => writer,
-        Err(no_room) => {
-            tracing::info!(%key, %no_room, "not kept");
-            *fill.unstored.lock().expect("no panic under this lock") =
-                Some(Arc::new(Handover::new(stream)));
-            fill.note(Event::NoRoom);
-            return Ok(FillOutcome::Passed);
-        }
-    };
-    let facts = gateway.nar_facts(&fill.key, &stream.meta);
-    let about = BlobFacts {
-        etag: stream.meta.etag.clone(),
-        last_modified: stream.meta.last_modified,
-        verified: expected.is_some(),
-    };
-    let opened = Opened {
-        facts,
-        file: writer.reader(),
-        has_hash: expected.is_some(),
-    };
-    fill.opened.set(opened).expect("a fill is opened once");
-    fill.note(Event::Opened);
-
-    let writer = receive(fill, stream, writer).await?;
-    if let Some(expected) = expected {
-        verify(fill, expected, writer.digest())?;
-    }
-    fill.note(Event::Verified);
-    let published = blocking(fill, move || writer.publish(about)).await?;
-    match published {
-        Ok(_) => Ok(FillOutcome::Stored),
-        Err(cause) => {
-            tracing::warn!(%key, %cause, "delivered, but not kept: the disk failed");
-            Ok(FillOutcome::Passed)
-        }
-    }
-}
-
-/// Room for `len` bytes, or the reason why there is none. Evicting touches the disk, so it blocks.
-async fn reserve(
-    gateway: &Gateway,
-    fill: &Arc<Fill>,
-    len: u64,
-) -> Result<Result<BlobWriter, NoRoom>, GatewayError> {
-    let (disk, key) = (gateway.disk.clone(), fill.key.object().clone());
-    blocking(fill, move || disk.reserve(&key, len)).await
-}
-
-/// Moves the body into the file, telling readers as it grows.
-async fn receive(
-    fill: &Arc<Fill>,
-    mut stream: ObjectStream,
-    writer: BlobWriter,
-) -> Result<BlobWriter, GatewayError> {
-    let (chunks, arriving) = mpsc::channel::<Bytes>(CHUNKS_IN_FLIGHT);
-    let filling = Arc::clone(fill);
-    let writing = tokio::task::spawn_blocking(move || write_all(&filling, arriving, writer));
-    let mut broke = None;
-    loop {
-        match stream.chunk().await {
-            Ok(Some(chunk)) => {
-                if chunks.send(chunk).await.is_err() {
-                    break; // The writer has failed, and says below why.
-                }
-            }
-            Ok(None) => break,
-            Err(cause) => {
-                broke = Some(cause);
-                break;
-            }
-        }
-    }
-    drop(chunks);
-    let written = join(fill, writing.await)?;
-    match (broke, written) {
-        (Some(cause), _) => Err(cause.into()),
-        (None, Ok(writer)) => Ok(writer),
-        (None, Err(why)) => Err(GatewayError::Disk {
-            key: fill.key.object().clone(),
-            why: Arc::new(why),
-        }),
-    }
-}
-
-fn write_all(
-    fill: &Fill,
-    mut arriving: mpsc::Receiver<Bytes>,
-    mut writer: BlobWriter,
-) -> std::io::Result<BlobWriter> {
-    while let Some(chunk) = arriving.blocking_recv() {
-        let mut news = 0;
-        let mut next = Some(chunk);
-        while let Some(chunk) = next {
-            writer.write(&chunk)?;
-            news += chunk.len() as u64;
-            next = if news < NEWS_EVERY {
-                arriving.try_recv().ok()
-            } else {
-                None
-            };
-        }
-        fill.note(Event::Chunk { len: news });
-    }
-    Ok(writer)
-}
-
-async fn check_blob(gateway: &Arc<Gateway>, fill: &Arc<Fill>, blob: Blob) -> Ended {
-    let expected = gateway.expected.hash_of(&fill.key);
-    let facts = gateway.blob_facts(&fill.key, &blob);
-    fill.opened
-        .set(Opened {
-            facts,
-            file: Arc::clone(&blob.file),
-            has_hash: expected.is_some(),
-        })
-        .expect("a fill is opened once");
-    fill.note(Event::Opened);
-    let (reading, file, len) = (Arc::clone(fill), Arc::clone(&blob.file), blob.len);
-    let digest = blocking(fill, move || hash_along(&reading, &file, len)).await?;
-    let disk = gateway.disk.clone();
-    let key = fill.key.object().clone();
-    let agreed = match (digest, expected) {
-        (Ok(digest), Some(expected)) => verify(fill, expected, digest),
-        (Ok(_), None) => Ok(()),
-        (Err(why), _) => Err(GatewayError::Disk {
-            key: key.clone(),
-            why: Arc::new(why),
-        }),
-    };
-    match agreed {
-        Ok(()) => {
-            fill.note(Event::Verified);
-            blocking(fill, move || disk.adopt(&key, &blob)).await?;
-            Ok(FillOutcome::Stored)
-        }
-        Err(cause) => {
-            blocking(fill, move || disk.quarantine(&key, &blob)).await?;
-            Err(cause)
-        }
-    }
-}
-
-fn hash_along(fill: &Fill, file: &File, len: u64) -> std::io::Result<Sha256Hash> {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; NEWS_EVERY as usize];
-    let mut at = 0;
-    while at < len {
-        let read = file.read_at(&mut buffer, at)?;
-        if read == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-        hasher.update(&buffer[..read]);
-        at += read as u64;
-        fill.note(Event::Chunk { len: read as u64 });
-    }
-    Ok(Sha256Hash::from_bytes(hasher.finalize().into()))
-}
-
-fn verify(fill: &Fill, expected: Sha256Hash, got: Sha256Hash) -> Result<(), GatewayError> {
-    if expected == got {
-        return Ok(());
-    }
-    let why = format!("its SHA-256 is {got} instead of {expected}");
-    Err(GatewayError::Corrupt {
-        key: fill.key.object().clone(),
-        why,
-    })
-}
-
-/// Runs what blocks on the pool made for it. A panic there is the fill's failure.
-async fn blocking<T: Send + 'static>(
-    fill: &Fill,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, GatewayError> {
-    join(fill, tokio::task::spawn_blocking(work).await)
-}
-
-fn join<T>(fill: &Fill, joined: Result<T, tokio::task::JoinError>) -> Result<T, GatewayError> {
-    joined.map_err(|_| GatewayError::NoAnswer {
-        key: fill.key.object().clone(),
-        why: NoAnswer::Lost,
-    })
 }

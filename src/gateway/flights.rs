@@ -44,6 +44,8 @@ pub enum NoAnswer {
     Late(Duration),
     #[error("the lookup ended without an answer")]
     Lost,
+    #[error("given up, since nobody was waiting any more")]
+    Abandoned,
 }
 
 impl<A: Clone + Send + Sync + 'static> Flights<A> {

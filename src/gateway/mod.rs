@@ -4,6 +4,10 @@
 //! requests come in on actix's workers, and whatever talks to the origin or writes to disk runs on
 //! the engine, a multi-threaded tokio runtime, so that a client's speed or death reaches neither.
 
+mod abandon;
+mod ahead;
+mod bad;
+mod checked;
 pub mod document;
 mod encoding;
 mod epochs;
@@ -15,11 +19,14 @@ mod flights;
 mod freshness;
 mod handover;
 mod nar;
+mod pass;
 mod progress;
 mod pulse;
 mod reader;
 mod removal;
+mod rescue;
 pub mod served;
+mod source;
 mod under_way;
 pub mod upload;
 
@@ -45,10 +52,13 @@ use crate::origin::{Health, Origin};
 use crate::tier::disk::{self, DiskTier};
 use crate::tier::memory::{Held, MemoryTier};
 
+use abandon::Abandonment;
+use bad::BadObjects;
 use document::Landed;
 use epochs::Epochs;
 use error::GatewayError;
 use expected::Expected;
+use fill::Parallel;
 use fills::Fills;
 use flights::{Flights, NoAnswer};
 use freshness::{Age, Freshness};
@@ -63,6 +73,9 @@ pub struct Gateway {
     /// How long a request waits for the bucket before it is told that nobody knows. Beyond
     /// everything the origin itself may take, so this bound is the second one.
     patience: Duration,
+    /// How long an outage of the bucket is ridden out.
+    hold: Duration,
+    parallel: Parallel,
 
     engine: Handle,
     clock: Clock,
@@ -77,6 +90,8 @@ pub struct Gateway {
     expected: Expected,
     lookups: Flights<Landed>,
     fills: Fills,
+    abandonment: Abandonment,
+    bad: BadObjects,
     room: Room,
     pulse: Pulse,
 }
@@ -127,6 +142,11 @@ impl Gateway {
                 + bucket.connect_timeout
                 + bucket.first_byte_timeout
                 + bucket.idle_timeout,
+            hold: bucket.hold,
+            parallel: Parallel {
+                above: bucket.parallel_above,
+                parts: bucket.parallel_parts,
+            },
             lookups: Flights::new(engine.clone()),
             engine,
             clock,
@@ -136,7 +156,9 @@ impl Gateway {
             freshness: Freshness::new(&config.memory),
             epochs: Epochs::default(),
             expected: Expected::default(),
-            fills: Fills::default(),
+            fills: Fills::new(bucket.max_requests.get(), Arc::clone(&metrics)),
+            abandonment: Abandonment::new(config.disk.abandoned_fills),
+            bad: BadObjects::default(),
             room: Room::default(),
             pulse: Pulse::default(),
             metrics,
@@ -215,21 +237,39 @@ impl Gateway {
     }
 
     /// Has the engine ask, and waits; a task that dies is an answer nobody knows.
-    async fn on_engine<T: Send + 'static>(
+    fn on_engine<T, F>(
         &self,
         key: &ObjectKey,
-        asking: impl Future<Output = Lookup<T, GatewayError>> + Send + 'static,
-    ) -> Lookup<T, GatewayError> {
-        let no_answer = |why| {
-            Lookup::Unknown(GatewayError::NoAnswer {
-                key: key.clone(),
-                why,
-            })
-        };
-        match tokio::time::timeout(self.patience, self.engine.spawn(on_behalf(asking))).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => no_answer(NoAnswer::Lost),
-            Err(_) => no_answer(NoAnswer::Late(self.patience)),
+        asking: F,
+    ) -> impl Future<Output = Lookup<T, GatewayError>> + use<T, F>
+    where
+        T: Send + 'static,
+        F: Future<Output = Lookup<T, GatewayError>> + Send + 'static,
+    {
+        let asked = self.await_engine(key, asking);
+        async move { asked.await.unwrap_or_else(Lookup::Unknown) }
+    }
+
+    /// Has the engine do something, and waits. Errors: it takes too long, or its task dies.
+    ///
+    /// No `async fn`: what the engine does is large, and would be a part of every request's future.
+    fn await_engine<F>(
+        &self,
+        key: &ObjectKey,
+        work: F,
+    ) -> impl Future<Output = Result<F::Output, GatewayError>> + use<F>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        let running = self.engine.spawn(on_behalf(work));
+        let (key, patience) = (key.clone(), self.patience);
+        async move {
+            let why = match tokio::time::timeout(patience, running).await {
+                Ok(Ok(done)) => return Ok(done),
+                Ok(Err(_)) => NoAnswer::Lost,
+                Err(_) => NoAnswer::Late(patience),
+            };
+            Err(GatewayError::NoAnswer { key, why })
         }
     }
 }

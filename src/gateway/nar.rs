@@ -8,17 +8,19 @@ use crate::lookup::Lookup;
 use crate::metrics::labels::{Kind, Outcome, Source, Tier};
 use crate::nix::key::NarKey;
 use crate::object::{ETag, ObjectMeta};
-use crate::origin::{Ask, Fetched};
 use crate::range::{ByteRange, RangeRequest};
 use crate::tier::disk::{Blob, BlobLookup};
 
 use super::Gateway;
+use super::checked::Check;
 use super::error::GatewayError;
-use super::fill::{self, Fill, Opening};
-use super::handover::Handover;
+use super::fill::{self, Opening};
+use super::fills::Seat;
+use super::pass::Pass;
 use super::progress::WITHHELD;
 use super::reader;
 use super::served::{Answered, How, NarFacts, Place};
+use super::source::Source as Rest;
 
 /// A NAR that was found: what its answer says, and where its bytes are to be had.
 #[derive(Debug)]
@@ -30,8 +32,8 @@ pub struct Nar {
 #[derive(Debug)]
 enum Bytes {
     Blob(Blob),
-    Fill(Arc<Fill>, reader::Seat),
-    Passed(Arc<Handover>),
+    Fill(Seat),
+    Passed(Arc<Pass>, Seat),
 }
 
 impl Nar {
@@ -40,7 +42,7 @@ impl Nar {
         match &self.bytes {
             Bytes::Blob(_) => Source::Disk,
             Bytes::Fill(..) => Source::Fill,
-            Bytes::Passed(_) => Source::Bucket,
+            Bytes::Passed(..) => Source::Bucket,
         }
     }
 }
@@ -150,7 +152,6 @@ impl Gateway {
     /// The bytes of a NAR, or of a piece of it.
     pub async fn nar_pieces(
         self: &Arc<Self>,
-        key: &NarKey,
         nar: Nar,
         range: Option<ByteRange>,
     ) -> Result<Pieces, GatewayError> {
@@ -161,60 +162,39 @@ impl Gateway {
         };
         match nar.bytes {
             Bytes::Blob(blob) => Ok(file_pieces(blob.file, wanted.start(), wanted.size())),
-            Bytes::Fill(fill, seat) => Ok(reader::along(fill, wanted, seat)),
-            Bytes::Passed(body) => self.pass(key, &body, range).await,
+            Bytes::Fill(seat) => match range {
+                Some(range) => self.piece_of_fill(seat, range).await,
+                None => Ok(reader::along(seat, wanted)),
+            },
+            Bytes::Passed(pass, seat) => self.past_the_tiers(pass, seat, range, wanted).await,
         }
     }
 
-    async fn pass(
+    /// `range`: what was asked for; `wanted`: what that comes to. A piece is read by itself, and so is
+    /// the whole for whoever comes too late.
+    async fn past_the_tiers(
         self: &Arc<Self>,
-        key: &NarKey,
-        body: &Handover,
+        pass: Arc<Pass>,
+        seat: Seat,
         range: Option<ByteRange>,
+        wanted: ByteRange,
     ) -> Result<Pieces, GatewayError> {
-        let expected = self.expected.hash_of(key);
-        if range.is_none()
-            && let Some(stream) = body.take()
-        {
-            if expected.is_none() {
-                self.metrics.unverified_bytes.inc_by(stream.expected());
-            }
-            return Ok(reader::passed(&self.engine, stream, expected));
+        let key = seat.fill().key.object().clone();
+        let expected = pass.expected.filter(|_| range.is_none());
+        if expected.is_none() {
+            seat.count_unverified(wanted.size());
         }
-        let range = range.map(|range| RangeRequest::Closed {
-            first: range.start(),
-            last: range.end() - 1,
-        });
-        let ask = Ask {
-            range,
-            if_match: body.meta.etag.clone(),
-            ..Ask::nar()
+        let together = match range {
+            Some(_) => None,
+            None => pass.read(self, seat),
         };
-        let (gateway, at) = (Arc::clone(self), key.object().clone());
-        let fetched = self.on_engine(key.object(), async move {
-            gateway
-                .origin
-                .fetch(&at, &ask)
-                .await
-                .map_unknown(GatewayError::from)
-        });
-        match fetched.await {
-            Lookup::Found(Fetched::Object(stream)) => {
-                let expected = expected.filter(|_| range.is_none());
-                if expected.is_none() {
-                    self.metrics.unverified_bytes.inc_by(stream.expected());
-                }
-                Ok(reader::passed(&self.engine, stream, expected))
-            }
-            Lookup::Unknown(cause) => Err(cause),
-            Lookup::Found(Fetched::NotModified) | Lookup::Absent => {
-                let why = "it went away between two requests".into();
-                Err(GatewayError::Corrupt {
-                    key: key.object().clone(),
-                    why,
-                })
-            }
+        if let Some(pieces) = together {
+            return Ok(pieces);
         }
+        let source = self
+            .begun(Rest::of(self, &key, &pass.version, wanted))
+            .await?;
+        Ok(reader::passed(self, source, expected.map(Check::whole)))
     }
 
     async fn join_fill(self: &Arc<Self>, key: &NarKey, unindexed: Option<Blob>) -> Answered<Nar> {
@@ -232,35 +212,38 @@ impl Gateway {
                 }
             }));
         });
-        let seat = reader::Seat::taken(Arc::clone(&self.metrics));
         if joined.joined {
             self.metrics.fill_joins.inc();
         }
         // What is withheld whole is worth waiting for: a failure is then a status, not a cut.
-        let opening = joined
-            .fill
+        let fill = Arc::clone(joined.seat.fill());
+        let opening = fill
             .opening(self.patience, |opened| opened.facts.len <= WITHHELD)
             .await;
-        let how = |stored| How::Forwarded {
-            stored,
-            joined: joined.joined,
+        let how = |stored| match tier {
+            // Read from our own disk, and checked on the way.
+            Tier::Disk if stored => How::Hit(Place::Disk),
+            _ => How::Forwarded {
+                stored,
+                joined: joined.joined,
+            },
         };
         let (answer, how, outcome) = match opening {
-            Opening::Readable => match joined.fill.opened() {
+            Opening::Readable => match fill.opened() {
                 Some(opened) => {
                     let facts = opened.facts.clone();
                     let nar = Nar {
                         facts,
-                        bytes: Bytes::Fill(joined.fill, seat),
+                        bytes: Bytes::Fill(joined.seat),
                     };
                     (Lookup::Found(nar), how(true), Outcome::Hit)
                 }
                 None => unreachable!("a fill is open before its first byte may be read"),
             },
-            Opening::Unstored(body) => {
+            Opening::Unstored(pass) => {
                 let nar = Nar {
-                    facts: self.nar_facts(key, &body.meta),
-                    bytes: Bytes::Passed(body),
+                    facts: self.nar_facts(key, &pass.meta),
+                    bytes: Bytes::Passed(pass, joined.seat),
                 };
                 (Lookup::Found(nar), How::Passed, Outcome::Hit)
             }

@@ -33,7 +33,7 @@ pub enum Progress {
 pub enum Event {
     /// The origin's head is here, and room on disk.
     Opened,
-    /// So many more bytes are in the file.
+    /// So many more bytes are in the file, without a gap before them.
     Chunk {
         len: u64,
     },
@@ -64,6 +64,15 @@ impl Progress {
     /// Nothing more will happen.
     pub fn has_ended(&self) -> bool {
         !matches!(self, Self::Asking | Self::Filling { .. })
+    }
+
+    /// How many bytes from the start are in the file.
+    pub fn written(&self) -> u64 {
+        match self {
+            Self::Filling { written } => *written,
+            Self::Sealed { len } => *len,
+            Self::Asking | Self::Absent | Self::Unstored | Self::Failed(_) => 0,
+        }
     }
 
     /// How many bytes from the start readers may have, of a NAR of `len` bytes.

@@ -7,19 +7,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream;
-use sha2::{Digest, Sha256};
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use crate::asker::on_behalf;
 use crate::body::{BodyError, Piece, Pieces};
-use crate::metrics::Metrics;
-use crate::nix::hash::Sha256Hash;
-use crate::origin::ObjectStream;
 use crate::range::ByteRange;
 
-use super::fill::Fill;
+use super::Gateway;
+use super::checked::{Check, Checked};
+use super::fills::Seat;
 use super::progress::Progress;
+use super::source::Source;
 
 /// Most bytes of a growing file in one piece: a reader that is far behind then still sees within
 /// a piece's time that the fill has failed.
@@ -28,29 +26,10 @@ const LONGEST_PIECE: u64 = 1 << 20;
 /// Chunks between the origin and a client that is passed through; each is at most 64 KiB or so.
 const PASSED_IN_FLIGHT: usize = 8;
 
-/// A request counted among the fills' readers, from its joining until this is dropped.
-#[derive(Debug)]
-pub struct Seat(Arc<Metrics>);
-
-impl Seat {
-    pub fn taken(metrics: Arc<Metrics>) -> Self {
-        metrics.fill_readers.inc();
-        Self(metrics)
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.fill_readers.dec();
-    }
-}
-
 /// Reads `range` of the fill's NAR as it grows. The fill must be open.
-pub fn along(fill: Arc<Fill>, range: ByteRange, seat: Seat) -> Pieces {
-    let progress = fill.follow();
+pub fn along(seat: Seat, range: ByteRange) -> Pieces {
     let reader = Along {
-        fill,
-        progress,
+        progress: seat.fill().follow(),
         range,
         at: range.start(),
         seat,
@@ -59,7 +38,6 @@ pub fn along(fill: Arc<Fill>, range: ByteRange, seat: Seat) -> Pieces {
 }
 
 struct Along {
-    fill: Arc<Fill>,
     progress: watch::Receiver<Progress>,
     range: ByteRange,
     at: u64,
@@ -72,7 +50,8 @@ impl Along {
             return Ok(None);
         }
         let opened = self
-            .fill
+            .seat
+            .fill()
             .opened()
             .ok_or_else(|| BodyError::Source("the fill is not open".into()))?;
         let (len, file) = (opened.facts.len, Arc::clone(&opened.file));
@@ -95,7 +74,7 @@ impl Along {
         // A reader that gets to the end has everything verified by then, if there is a hash at all;
         // a range that ends before the withheld part can be complete without.
         if self.at == self.range.end() && !(sealed && has_hash) {
-            self.seat.0.unverified_bytes.inc_by(self.range.size());
+            self.seat.count_unverified(self.range.size());
         }
         Ok(Some((
             Piece::File {
@@ -108,14 +87,15 @@ impl Along {
     }
 }
 
-/// The body of an open read, past the tiers, with nothing kept.
+/// The bytes of a source, past the tiers, for one client, with nothing kept.
 ///
 /// A task of the origins' runtime reads it, so that the connection stays with the runtime that
-/// opened it. With `expected`, the last chunk is held back until the hash of all agrees.
-pub fn passed(engine: &Handle, stream: ObjectStream, expected: Option<Sha256Hash>) -> Pieces {
+/// opened it. With a `check`, the last chunk is held back until the hash of all agrees.
+pub fn passed(gateway: &Arc<Gateway>, source: Box<Source>, check: Option<Check>) -> Pieces {
     let (chunks, arriving) = mpsc::channel(PASSED_IN_FLIGHT);
-    let left = stream.expected();
-    engine.spawn(on_behalf(pump(stream, expected, chunks)));
+    let left = source.left();
+    let pump = pump(Arc::clone(gateway), Checked::new(source, check), chunks);
+    gateway.engine.spawn(on_behalf(pump));
     Box::pin(stream::try_unfold(
         (arriving, left),
         |(mut arriving, left)| async move {
@@ -134,49 +114,22 @@ pub fn passed(engine: &Handle, stream: ObjectStream, expected: Option<Sha256Hash
 }
 
 async fn pump(
-    mut stream: ObjectStream,
-    expected: Option<Sha256Hash>,
+    gateway: Arc<Gateway>,
+    mut body: Checked,
     chunks: mpsc::Sender<Result<Bytes, BodyError>>,
 ) {
-    let mut hasher = Sha256::new();
-    let mut held: Option<Bytes> = None;
-    let last = loop {
-        match stream.chunk().await {
-            Ok(Some(chunk)) => {
-                if expected.is_some() {
-                    hasher.update(&chunk);
-                }
-                if let Some(ready) = held.replace(chunk)
-                    && chunks.send(Ok(ready)).await.is_err()
-                {
-                    return; // The client has left.
-                }
+    loop {
+        let chunk = match body.next(&gateway).await {
+            Ok(Some(piece)) => Ok(piece.bytes),
+            Ok(None) => return,
+            Err(cause) => {
+                tracing::warn!(%cause, "a passed body was cut short");
+                Err(BodyError::Source(cause.to_string()))
             }
-            Ok(None) => break agree(expected, hasher),
-            Err(cause) => break Err(BodyError::Source(cause.to_string())),
+        };
+        let is_last = chunk.is_err();
+        if chunks.send(chunk).await.is_err() || is_last {
+            return; // The client has left, or has been told.
         }
-    };
-    let end = match (last, held) {
-        (Ok(()), Some(held)) => Ok(held),
-        (Ok(()), None) => return,
-        (Err(cause), _) => {
-            tracing::warn!(%cause, "a passed body was cut short");
-            Err(cause)
-        }
-    };
-    // A client that has left needs neither the last chunk nor the cause.
-    let _ = chunks.send(end).await;
-}
-
-fn agree(expected: Option<Sha256Hash>, hasher: Sha256) -> Result<(), BodyError> {
-    let Some(expected) = expected else {
-        return Ok(());
-    };
-    let got = Sha256Hash::from_bytes(hasher.finalize().into());
-    if got == expected {
-        return Ok(());
     }
-    Err(BodyError::Source(format!(
-        "SHA-256 is {got} instead of {expected}"
-    )))
 }

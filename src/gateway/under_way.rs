@@ -2,7 +2,6 @@
 
 use super::Gateway;
 use super::fills::Fills;
-use super::progress::Progress;
 
 /// One NAR on its way from the bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,15 +27,10 @@ fn list(fills: &Fills) -> Vec<UnderWay> {
         .iter()
         .map(|fill| {
             let len = fill.opened().map(|opened| opened.facts.len);
-            let written = match &*fill.follow().borrow() {
-                Progress::Filling { written } => *written,
-                Progress::Sealed { len } => *len,
-                Progress::Asking | Progress::Absent | Progress::Unstored | Progress::Failed(_) => 0,
-            };
             UnderWay {
                 key: fill.key.object().as_str().to_owned(),
                 len,
-                written,
+                written: fill.read(),
             }
         })
         .collect();
@@ -54,7 +48,7 @@ mod tests {
         let Some(Key::Nar(key)) = Key::parse(None, "nar/a.nar", None) else {
             panic!("the key of a NAR");
         };
-        let fills = Fills::default();
+        let fills = Fills::new(1, std::sync::Arc::default());
         let mut guards = Vec::new();
         fills.join(&key, |_, guard| guards.push(guard));
         let asked = UnderWay {

@@ -78,6 +78,7 @@ impl Refusal {
                 // Not known, so never a 404.
                 GatewayError::Origin(_)
                 | GatewayError::Corrupt { .. }
+                | GatewayError::Resting { .. }
                 | GatewayError::NoAnswer { .. }
                 | GatewayError::Disk { .. } => StatusCode::SERVICE_UNAVAILABLE,
             },

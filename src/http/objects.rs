@@ -142,7 +142,7 @@ impl Front {
             Condition::NotModified => reply::nar_unchanged(&facts, self.sharing),
             Condition::Proceed | Condition::Failed => {
                 let range = asked_range(request, facts.tag.as_ref(), facts.len, how)?;
-                let pieces = self.gateway.nar_pieces(key, nar, range).await;
+                let pieces = self.gateway.nar_pieces(nar, range).await;
                 let pieces = pieces.map_err(|cause| Refused {
                     refusal: Refusal::Unknown(cause),
                     how,

@@ -45,8 +45,8 @@ impl Front {
                 .metrics_page(request.headers())
                 .map(Reply::own)
                 .map_err(Refused::plainly),
-            Route::Object(Key::Document(key)) => self.document(request, &key).await,
-            Route::Object(Key::Nar(key)) => self.nar(request, &key).await,
+            Route::Object(Key::Document(key)) => Box::pin(self.document(request, &key)).await,
+            Route::Object(Key::Nar(key)) => Box::pin(self.nar(request, &key)).await,
         }
     }
 

@@ -32,6 +32,8 @@ pub enum Tries {
     WithinHold,
     /// Once; the caller has its own way of going on.
     One,
+    /// Once, as a retry: it goes on with what broke, so the retry budget pays for it.
+    Again,
 }
 
 impl Ask {

@@ -159,6 +159,7 @@ fn advise(cause: &OriginError, settings: &config::Bucket) -> String {
         | OriginError::NoUpload { .. }
         | OriginError::BadUpload { .. }
         | OriginError::BreakerOpen { .. }
+        | OriginError::NoRetryLeft { .. }
         | OriginError::Busy { .. } => "check again",
     };
     format!("{cause}; {advice}")

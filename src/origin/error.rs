@@ -75,6 +75,9 @@ pub enum OriginError {
     /// Nothing but failure for a while; nobody was asked this time.
     #[error("the bucket has done nothing but fail for {failing:?}; {key} was not asked for")]
     BreakerOpen { key: String, failing: Duration },
+    /// All requests together have retried as often as they may for the moment; nobody was asked.
+    #[error("no retry is left for {key} just now")]
+    NoRetryLeft { key: String },
     /// As many requests as `bucket.max_requests` allows were under way all the while.
     #[error("no request to the bucket came free for {key} within {after:?}")]
     Busy { key: String, after: Duration },
@@ -125,6 +128,7 @@ impl OriginError {
             | Self::NoUpload { .. }
             | Self::BadUpload { .. }
             | Self::BreakerOpen { .. }
+            | Self::NoRetryLeft { .. }
             | Self::Busy { .. } => false,
         }
     }
@@ -146,6 +150,7 @@ impl OriginError {
             | Self::NoBucket { .. }
             | Self::BadUpload { .. }
             | Self::BreakerOpen { .. }
+            | Self::NoRetryLeft { .. }
             | Self::Busy { .. } => false,
         }
     }
@@ -168,7 +173,10 @@ impl OriginError {
     pub(super) fn is_the_buckets(&self) -> bool {
         !matches!(
             self,
-            Self::BadUpload { .. } | Self::BreakerOpen { .. } | Self::Busy { .. }
+            Self::BadUpload { .. }
+                | Self::BreakerOpen { .. }
+                | Self::NoRetryLeft { .. }
+                | Self::Busy { .. }
         )
     }
 
@@ -187,7 +195,7 @@ impl OriginError {
             Self::PreconditionFailed { .. } | Self::OutOfRange { .. } => UnknownReason::Corrupt,
             Self::BadUpload { .. } => UnknownReason::Internal,
             Self::BreakerOpen { .. } => UnknownReason::BreakerOpen,
-            Self::Busy { .. } => UnknownReason::Busy,
+            Self::NoRetryLeft { .. } | Self::Busy { .. } => UnknownReason::Busy,
         }
     }
 

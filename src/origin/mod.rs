@@ -13,10 +13,10 @@ mod diagnose;
 mod error;
 mod limit;
 mod parts;
+mod persist;
 mod retry;
 mod stream;
 
-use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -29,15 +29,16 @@ pub use self::parts::PartsUpload;
 pub use self::retry::Hold;
 pub use self::stream::ObjectStream;
 
-use self::breaker::{Breaker, Turn};
+use self::breaker::Breaker;
 use self::bucket::{Bucket, Got, upload_class};
 use self::limit::{Limit, Slot};
+use self::persist::{Account, Request};
 use self::retry::{Patience, RetryBudget};
 use crate::clock::Clock;
 use crate::config;
 use crate::lookup::Lookup;
+use crate::metrics::Metrics;
 use crate::metrics::labels::{Direction, Operation, Origin as Label, OriginOutcome};
-use crate::metrics::{Metrics, observe_since};
 use crate::nix::key::ObjectKey;
 use crate::object::ObjectMeta;
 use crate::range::RangeRequest;
@@ -45,9 +46,6 @@ use crate::range::RangeRequest;
 /// What a probe asks for. Every cache of Nix's own making has it; when it is absent, that too is
 /// an answer that only a healthy bucket with sound credentials gives.
 const PROBED: &str = "nix-cache-info";
-
-/// A failing bucket is told of this often at most, each failure being told by whoever asked.
-const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// The bucket, shared by all who ask it. Clones are the same origin.
 ///
@@ -78,20 +76,6 @@ struct Heard {
     told: Option<Instant>,
 }
 
-/// One request as the policies see it.
-#[derive(Clone, Copy)]
-struct Request<'a> {
-    key: &'a str,
-    operation: Operation,
-    class: Class,
-    patience: Patience<'a>,
-    /// How long to wait for a slot.
-    queue: Duration,
-    /// Whether its retries are taken from the budget. Those of a write are not: giving up would
-    /// cost the client all it has sent.
-    budgeted: bool,
-}
-
 impl Origin {
     /// Makes the directory of a directory bucket; connects to nothing yet. Blocks for a moment.
     pub fn open(
@@ -120,11 +104,14 @@ impl Origin {
             operation: Operation::Get,
             class: ask.class,
             patience: match ask.tries {
-                Tries::One => Patience::One,
+                Tries::One | Tries::Again => Patience::One,
                 Tries::WithinHold => Patience::Hold(self.0.hold),
             },
             queue: self.0.hold,
-            budgeted: true,
+            account: match ask.tries {
+                Tries::One | Tries::WithinHold => Account::Earns,
+                Tries::Again => Account::Spends,
+            },
         };
         let outcome = |got: &Option<Fetched>| match got {
             Some(Fetched::Object(_)) => OriginOutcome::Found,
@@ -233,7 +220,7 @@ impl Origin {
             class: Class::Document,
             patience: Patience::Hold(self.0.hold),
             queue: self.0.hold,
-            budgeted: true,
+            account: Account::Earns,
         }
     }
 
@@ -250,7 +237,7 @@ impl Origin {
             class,
             patience: Patience::Write(hold),
             queue: limit::WRITE_QUEUE,
-            budgeted: false,
+            account: Account::Free,
         }
     }
 
@@ -288,110 +275,6 @@ impl Origin {
                 slot,
             )),
         }))
-    }
-
-    /// Tries until there is an answer, or no point in another try. A failure that is tried again
-    /// is told here; the last one is told by whoever asked.
-    async fn persist<T, F, Fut>(
-        &self,
-        request: Request<'_>,
-        outcome: impl Fn(&T) -> OriginOutcome,
-        attempt: F,
-    ) -> Result<T, OriginError>
-    where
-        F: Fn(Slot) -> Fut,
-        Fut: Future<Output = Result<T, OriginError>>,
-    {
-        let inner = &self.0;
-        let mut tries = retry::Tries::begin(inner.clock.now(), request.patience);
-        if request.budgeted {
-            inner.budget.request(inner.clock.now());
-        }
-        loop {
-            let tried = match inner.breaker.admit(inner.clock.now()) {
-                Ok(()) => self.once(request, &outcome, &attempt).await,
-                Err(failing) => Err(OriginError::BreakerOpen {
-                    key: request.key.to_owned(),
-                    failing,
-                }),
-            };
-            let cause = match tried {
-                Ok(answer) => return Ok(answer),
-                Err(cause) => cause,
-            };
-            let now = inner.clock.now();
-            let Some(pause) = tries.pause_after(&cause, now) else {
-                return Err(cause);
-            };
-            if request.budgeted && !inner.budget.take_retry(now) {
-                return Err(cause);
-            }
-            tracing::debug!(key = request.key, %cause, ?pause, "asking the bucket again");
-            tokio::time::sleep(pause).await;
-        }
-    }
-
-    /// One request, counted and learned from.
-    async fn once<T, F, Fut>(
-        &self,
-        request: Request<'_>,
-        outcome: impl Fn(&T) -> OriginOutcome,
-        attempt: &F,
-    ) -> Result<T, OriginError>
-    where
-        F: Fn(Slot) -> Fut,
-        Fut: Future<Output = Result<T, OriginError>>,
-    {
-        let inner = &self.0;
-        let Some(slot) = inner.limit.slot(request.class, request.queue).await else {
-            return Err(OriginError::Busy {
-                key: request.key.to_owned(),
-                after: request.queue,
-            });
-        };
-        let began = Instant::now();
-        let answer = attempt(slot).await;
-        let labels = (Label::Bucket, request.operation);
-        observe_since(inner.metrics.origin_request_seconds.of(labels), began);
-        let outcome = match &answer {
-            Ok(answer) => outcome(answer),
-            Err(cause) => cause.outcome(),
-        };
-        let labels = (Label::Bucket, request.operation, outcome);
-        inner.metrics.origin_requests.of(labels).inc();
-        inner.bucket.count_cost(&inner.metrics, request.operation);
-        self.learn(answer.as_ref().err());
-        answer
-    }
-
-    /// Takes note of how a request ended, and tells when the bucket's fortune turns.
-    fn learn(&self, failure: Option<&OriginError>) {
-        if failure.is_some_and(|cause| !cause.is_the_buckets()) {
-            return;
-        }
-        let now = self.0.clock.now();
-        let success = failure.is_none_or(OriginError::is_answer);
-        match self.0.breaker.record(now, success) {
-            Some(Turn::Opened) => {
-                tracing::warn!("the bucket does nothing but fail: asking it once a second only");
-            }
-            Some(Turn::Closed) => tracing::warn!("the bucket answers again: asking it as usual"),
-            None => {}
-        }
-        let failure = failure.filter(|cause| !cause.is_about_the_object());
-        let up = self.0.metrics.origin_up.of((Label::Bucket,));
-        up.set(i64::from(failure.is_none()));
-        let mut heard = self.heard();
-        let Some(cause) = failure else {
-            heard.success = Some(now);
-            return;
-        };
-        heard.failure = Some((now, cause.clone()));
-        let told = heard.told.map(|at| now.saturating_duration_since(at));
-        if told.is_none_or(|ago| ago >= TOLD_EVERY) {
-            heard.told = Some(now);
-            tracing::warn!(%cause, "the bucket fails");
-        }
     }
 
     fn heard(&self) -> std::sync::MutexGuard<'_, Heard> {

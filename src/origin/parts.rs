@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+use super::Origin;
 use super::ask::{StoreFacts, Stored};
 use super::bucket::{Leftover, Part, PartTag, UploadId, upload_class};
 use super::error::OriginError;
 use super::limit::Class;
+use super::persist::{Account, Request};
 use super::retry::{Hold, Patience};
-use super::{Origin, Request};
 use crate::metrics::labels::{Operation, OriginOutcome};
 use crate::nix::key::ObjectKey;
 
@@ -113,7 +114,7 @@ impl Origin {
     async fn abort(&self, key: &str, id: &UploadId) -> Result<(), OriginError> {
         let request = Request {
             patience: Patience::Hold(ABORT_HOLD),
-            budgeted: false,
+            account: Account::Free,
             ..self.small(key, Operation::Delete)
         };
         self.persist(

@@ -55,6 +55,11 @@ impl ObjectStream {
         self.range.map_or(self.meta.len, ByteRange::size)
     }
 
+    /// Whether its last byte is the one before `end` of the object.
+    pub fn reaches(&self, end: u64) -> bool {
+        self.range.map_or(self.meta.len, ByteRange::end) == end
+    }
+
     /// The next piece, never empty; `None` after exactly the announced bytes.
     ///
     /// Errors: silence for `bucket.idle_timeout`, a cut, too short or too long a body. After an

@@ -1,23 +1,22 @@
 //! A client's connection as the HTTP codec sees it: TCP or unix socket, with a bound on silence.
 //!
 //! actix has no write timeout: a client that stops reading would hold its buffers, and with them a
-//! file or a fill, for ever. Here a write that makes no progress for [`WRITE_PATIENCE`] fails, which
-//! ends the connection. This is also the place where file pieces can be handed to the kernel.
+//! file or a fill, for ever. Here a client has to take what waits for it at a least rate, or the
+//! connection ends. Only the time in which bytes wait for the client counts: an answer that we are
+//! slow to give is not the client's fault. This is also the place where file pieces can be handed to
+//! the kernel.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use actix_web::rt::net::{TcpStream, UnixStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::takings::Takings;
 use super::turns::{Gate, Turn};
-
-/// How long a client may take none of the bytes that wait for it (`reliability.md`, "Clients").
-const WRITE_PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 enum Stream {
@@ -31,8 +30,7 @@ pub struct Connection {
     stream: Stream,
     /// Made at the first write that had to wait, then set anew for each.
     patience: Option<Pin<Box<Sleep>>>,
-    /// Whether the last write had to wait.
-    blocked: bool,
+    takings: Takings,
     gate: Gate,
 }
 
@@ -56,7 +54,7 @@ impl Connection {
         Self {
             stream,
             patience: None,
-            blocked: false,
+            takings: Takings::default(),
             gate: Gate::default(),
         }
     }
@@ -72,21 +70,29 @@ impl Connection {
         cx: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
-            self.blocked = false;
-            return written;
+        if let Poll::Ready(written) = written {
+            if let Ok(bytes) = &written {
+                self.takings.took(*bytes as u64, Instant::now());
+            }
+            return Poll::Ready(written);
         }
+        let was_waiting = self.takings.is_waiting();
+        let mut until = self.takings.waits(Instant::now());
         let patience = self
             .patience
-            .get_or_insert_with(|| Box::pin(sleep(WRITE_PATIENCE)));
-        if !self.blocked {
-            self.blocked = true;
-            patience.as_mut().reset(Instant::now() + WRITE_PATIENCE);
+            .get_or_insert_with(|| Box::pin(sleep_until(until)));
+        if !was_waiting {
+            patience.as_mut().reset(until);
         }
-        match patience.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
+        while patience.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            if !self.takings.go_on(now) {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            until = self.takings.waits(now);
+            patience.as_mut().reset(until);
         }
+        Poll::Pending
     }
 }
 

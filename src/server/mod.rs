@@ -6,6 +6,7 @@
 mod connection;
 mod drain;
 mod listen;
+mod takings;
 mod turns;
 
 use std::io;

@@ -139,12 +139,12 @@ impl<V: Clone + Send + Sync + 'static> Notes<V> {
         self.0.insert(key.clone(), fact);
     }
 
-    pub fn forget(&self, key: &ObjectKey) {
-        self.0.invalidate(key);
-    }
-
     pub fn get(&self, key: &ObjectKey) -> Option<V> {
         self.0.get(key)
+    }
+
+    pub fn forget(&self, key: &ObjectKey) {
+        self.0.invalidate(key);
     }
 }
 

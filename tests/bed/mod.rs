@@ -15,6 +15,7 @@
 mod bucket;
 mod client;
 mod connection;
+mod dice;
 mod package;
 #[path = "../r2sim/mod.rs"]
 pub mod r2sim;
@@ -38,6 +39,7 @@ pub use self::{
     bucket::Bucket,
     client::{Asking, AskingAll},
     connection::{Answer, Connection, Head},
+    dice::Dice,
     package::{Built, Package, public_key},
     request::{Request, delete, get, head, post, put},
     settings::{Settings, TOKEN},

@@ -256,14 +256,18 @@ async fn a_large_document_passes() {
     }
 }
 
-/// A body that breaks after its head has gone out is cut, and not ended as if it were whole.
+/// A body that breaks after its head has gone out is taken up again; where that fails, it is cut, and
+/// not ended as if it were whole.
 #[tokio::test]
-async fn a_large_document_that_breaks_is_cut_short() {
+async fn a_large_document_that_breaks_is_taken_up_again_or_cut_short() {
     let bed = TestBed::start().await;
     bed.bucket.put_object(LOG, text(MIB), "text/plain");
-    let _broken = bed
-        .bucket
-        .fault(Rule::get(LOG).plays(Fault::CutAfter(300_000)));
+    let gone = Rule::get(LOG).ranged(true).plays(Fault::Reset);
+    let cut = Rule::get(LOG).plays(Fault::CutAfter(300_000));
+    let cuts = bed.bucket.fault(cut.clone());
+    assert!(bed.ask(get(LOG)).await.is(&text(MIB)));
+    drop(cuts);
+    let (_gone, _cut) = (bed.bucket.fault(gone), bed.bucket.fault(cut));
     let answer = bed.ask(get(LOG)).await;
     assert_eq!(answer.status, 200);
     assert!(answer.cut);

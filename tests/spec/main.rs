@@ -7,6 +7,7 @@
 mod bed;
 
 mod auth;
+mod bounds;
 mod broken_retry;
 mod concurrent;
 mod conditional;
@@ -22,9 +23,13 @@ mod negative;
 mod operator;
 mod outage;
 mod pages;
+mod parallel_fill;
+mod passes;
 mod range;
+mod ranges_in_flight;
 mod refused;
 mod removal;
+mod rescue;
 mod restart;
 mod signing;
 mod upkeep;

@@ -14,6 +14,8 @@ impl Judge<'_> {
         let (connect_timeout, first_byte_timeout) =
             (bucket.connect_timeout.0, bucket.first_byte_timeout.0);
         let (idle_timeout, hold) = (bucket.idle_timeout.0, bucket.hold.0);
+        let (parallel_above, parallel_parts) =
+            (bucket.parallel_above.0, bucket.parallel_parts.0 as usize);
         let kind = match bucket.kind.0 {
             Kind::Directory if self.names_an_endpoint_and_no_kind() => self.s3(bucket)?,
             Kind::Directory => {
@@ -31,6 +33,8 @@ impl Judge<'_> {
             first_byte_timeout,
             idle_timeout,
             hold,
+            parallel_above,
+            parallel_parts,
         })
     }
 

@@ -153,6 +153,7 @@ impl Judge<'_> {
             max_nar: disk.max_nar.map(|size| size.0),
             index_size: disk.index_size.0,
             index_cache: disk.index_cache.0,
+            abandoned_fills: disk.abandoned_fills.0,
         }
     }
 

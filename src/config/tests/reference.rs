@@ -26,6 +26,8 @@ fn with_nothing_set_the_contracts_defaults_hold() {
     assert_eq!(config.bucket.first_byte_timeout, seconds(15));
     assert_eq!(config.bucket.idle_timeout, seconds(20));
     assert_eq!(config.bucket.hold, seconds(5));
+    assert_eq!(config.bucket.parallel_above, 256 * MIB);
+    assert_eq!(config.bucket.parallel_parts, 4);
     assert_eq!(config.memory.documents, 64 * MIB);
     assert_eq!(config.memory.negative, 16 * MIB);
     assert_eq!(config.memory.document_ttl, seconds(300));
@@ -37,6 +39,10 @@ fn with_nothing_set_the_contracts_defaults_hold() {
     assert_eq!(config.disk.max_nar, None);
     assert_eq!(config.disk.index_size, 512 * MIB);
     assert_eq!(config.disk.index_cache, 64 * MIB);
+    assert_eq!(
+        config.disk.abandoned_fills,
+        AbandonedFills::Past { percent: 50 }
+    );
     assert!(!config.uploads.enabled, "no token exists yet");
     assert_eq!(config.uploads.max_size, None);
     assert!(config.uploads.verify && config.uploads.require_nar);

@@ -121,8 +121,6 @@ fn what_is_not_built_yet_is_refused_whatever_its_value() {
         "substituter = []",
         "[server.tls]\ncertificate = 'a'",
         "[server]\ntls.private_key = 'a'",
-        "[bucket]\nparallel_above = '1MiB'",
-        "[bucket]\nparallel_parts = 1",
     ] {
         let problem = desk.problems_in(text);
         assert!(

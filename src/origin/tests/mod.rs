@@ -48,6 +48,8 @@ fn settings_for(endpoint: &str) -> Settings {
         first_byte_timeout: PATIENT,
         idle_timeout: PATIENT,
         hold: Duration::ZERO,
+        parallel_above: u64::MAX,
+        parallel_parts: 1,
     }
 }
 

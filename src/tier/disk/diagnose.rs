@@ -109,6 +109,7 @@ mod tests {
             max_nar: None,
             index_size: 64 << 20,
             index_cache: 1 << 20,
+            abandoned_fills: crate::config::AbandonedFills::Always,
         }
     }
 

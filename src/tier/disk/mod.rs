@@ -21,6 +21,7 @@ mod claim;
 mod content;
 mod diagnose;
 mod evict;
+mod extents;
 mod files;
 mod hand;
 mod health;

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 
 use super::blob::{Blob, UNKNOWN_TIME};
 use super::budget::{Grant, cost};
+use super::extents::Extents;
 use super::files::{self, BLOCK, allocated};
 use super::layout::Place;
 use super::shelves::{Entry, Facts};
@@ -26,6 +27,13 @@ use super::{Inner, NoRoom, content, locked};
 use crate::nix::hash::Sha256Hash;
 use crate::nix::key::ObjectKey;
 use crate::object::ETag;
+
+/// For each byte that is written, so many that came out of order earlier may be hashed: what is left
+/// over then shrinks while the rest still arrives, and no write waits for long.
+const HASH_ON: u64 = 2;
+
+/// Bytes read back at once, to be hashed.
+const READ_BACK: u64 = 256 * 1024;
 
 /// What is known of a blob when it is committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,8 +54,10 @@ pub struct BlobWriter {
     file: File,
     reader: Arc<File>,
     reserved: u64,
-    written: u64,
+    written: Extents,
     hash: Sha256,
+    /// How many bytes from the start are in `hash`.
+    hashed: u64,
     grant: Option<Grant>,
 }
 
@@ -109,8 +119,9 @@ impl Inner {
             file,
             reader: Arc::new(reader),
             reserved: len,
-            written: 0,
+            written: Extents::default(),
             hash: Sha256::new(),
+            hashed: 0,
             grant: Some(grant),
         })
     }
@@ -146,11 +157,17 @@ impl BlobWriter {
         Arc::clone(&self.reader)
     }
 
-    /// Appends. Blocks. Errors: the disk's, or more bytes than were reserved; either way the blob
-    /// is to be given up, for it is not known how much of `chunk` was written.
+    /// Appends. Blocks. Errors: as of [`BlobWriter::write_at`].
     pub fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
-        let end = self.written + chunk.len() as u64;
-        if end > self.reserved {
+        self.write_at(self.written(), chunk)
+    }
+
+    /// Writes `chunk` from byte `at` of the blob, in whatever order. Blocks. Errors: the disk's, more
+    /// bytes than were reserved, or bytes that were written before; either way the blob is to be
+    /// given up, for it is not known how much of `chunk` was written.
+    pub fn write_at(&mut self, at: u64, chunk: &[u8]) -> io::Result<()> {
+        let len = chunk.len() as u64;
+        if at.saturating_add(len) > self.reserved {
             return Err(io::Error::new(
                 ErrorKind::FileTooLarge,
                 format!(
@@ -159,25 +176,53 @@ impl BlobWriter {
                 ),
             ));
         }
+        if !self.written.add(at, len) {
+            let text = format!("some of the {len} bytes from {at} were written before");
+            return Err(io::Error::new(ErrorKind::InvalidInput, text));
+        }
+        self.tier.written.fetch_add(len, Ordering::Relaxed);
         self.file
-            .write_all_at(chunk, self.written)
+            .write_all_at(chunk, at)
             .inspect_err(|error| self.tier.health.failed(error))?;
-        self.hash.update(chunk);
-        self.written = end;
-        self.tier
-            .written
-            .fetch_add(chunk.len() as u64, Ordering::Relaxed);
-        Ok(())
+        if at == self.hashed {
+            self.hash.update(chunk);
+            self.hashed += len;
+        }
+        self.hash_on(len.saturating_mul(HASH_ON))
     }
 
-    /// Bytes written so far.
+    /// How many bytes from the start are written without a gap.
     pub fn written(&self) -> u64 {
-        self.written
+        self.written.contiguous()
     }
 
-    /// The SHA-256 of what was written so far.
+    /// Hashes what is written and not hashed yet, because it came out of order. Blocks.
+    pub fn hash_rest(&mut self) -> io::Result<()> {
+        self.hash_on(u64::MAX)
+    }
+
+    /// The SHA-256 of what was written so far, provided that it came in order, or that
+    /// [`BlobWriter::hash_rest`] was called since.
     pub fn digest(&self) -> Sha256Hash {
         Sha256Hash::from_bytes(self.hash.clone().finalize().into())
+    }
+
+    /// Hashes up to `most` bytes that lie before the first gap, read back from the page cache.
+    fn hash_on(&mut self, most: u64) -> io::Result<()> {
+        let until = self.written().min(self.hashed.saturating_add(most));
+        if self.hashed >= until {
+            return Ok(());
+        }
+        let mut buffer = vec![0; READ_BACK.min(until - self.hashed) as usize];
+        while self.hashed < until {
+            let len = (until - self.hashed).min(READ_BACK) as usize;
+            self.file
+                .read_exact_at(&mut buffer[..len], self.hashed)
+                .inspect_err(|error| self.tier.health.failed(error))?;
+            self.hash.update(&buffer[..len]);
+            self.hashed += len as u64;
+        }
+        Ok(())
     }
 
     /// Makes what was written the blob of its key, in place of an older one. Blocks while the disk
@@ -196,8 +241,13 @@ impl BlobWriter {
 
     /// Makes the temporary file, and the sidecar if there is to be one, complete and durable.
     fn seal(&mut self, about: &BlobFacts) -> io::Result<Option<Temporary>> {
-        if self.written < self.reserved {
-            self.file.set_len(self.written)?;
+        let len = self.written();
+        if len != self.written.total() {
+            let text = format!("there is a gap after {len} bytes");
+            return Err(io::Error::new(ErrorKind::InvalidData, text));
+        }
+        if len < self.reserved {
+            self.file.set_len(len)?;
         }
         let mtime = about.last_modified.unwrap_or(UNKNOWN_TIME);
         self.file.set_times(FileTimes::new().set_modified(mtime))?;
@@ -232,7 +282,7 @@ impl BlobWriter {
         }
         self.temporary.rename_to(&self.place.path)?;
         let entry = Entry {
-            len: self.written,
+            len: self.written(),
             blocks,
             used: tier.now_ms(),
             facts: Some(Facts {
@@ -254,7 +304,7 @@ impl BlobWriter {
         tier.tell_index_of(&self.key);
         Ok(Blob {
             file: self.reader(),
-            len: self.written,
+            len: self.written(),
             etag: about.etag.clone(),
             last_modified: about.last_modified,
             verified: about.verified,
@@ -264,7 +314,8 @@ impl BlobWriter {
 
 impl Drop for BlobWriter {
     fn drop(&mut self) {
-        self.tier.written.fetch_sub(self.written, Ordering::Relaxed);
+        let written = self.written.total();
+        self.tier.written.fetch_sub(written, Ordering::Relaxed);
         // The bytes return only once the file that holds them is gone.
         self.temporary.remove();
         self.grant = None;
@@ -303,7 +354,7 @@ impl std::fmt::Debug for BlobWriter {
         f.debug_struct("BlobWriter")
             .field("key", &self.key)
             .field("reserved", &self.reserved)
-            .field("written", &self.written)
+            .field("written", &self.written.total())
             .finish_non_exhaustive()
     }
 }

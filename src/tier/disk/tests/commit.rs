@@ -92,6 +92,51 @@ fn readers_follow_the_growing_file_and_keep_it_after_it_is_gone() {
 }
 
 #[test]
+fn a_blob_written_out_of_order_has_the_bytes_and_the_hash_of_the_whole() {
+    let bed = Bed::new();
+    let whole: Vec<u8> = (0..900 * KIB).map(|at| (at * 31 % 251) as u8).collect();
+    let nar = key_of(&whole);
+    let tier = bed.open();
+    let mut writer = tier.reserve(&nar, whole.len() as u64).unwrap();
+    let piece = 100 * KIB as usize;
+    for part in [3, 0, 8, 1, 2, 7, 5, 4, 6] {
+        let at = part * piece;
+        writer.write_at(at as u64, &whole[at..at + piece]).unwrap();
+    }
+    assert_eq!(writer.written(), whole.len() as u64);
+    writer.hash_rest().unwrap();
+    assert_eq!(writer.digest(), Sha256Hash::of(&whole));
+    writer.publish(facts()).unwrap();
+    assert_eq!(content(&hit(&tier, &nar)), whole);
+}
+
+#[test]
+fn readers_may_have_what_lies_before_the_first_gap() {
+    let bed = Bed::new();
+    let tier = bed.open();
+    let mut writer = tier.reserve(&key_of(b"x"), 9).unwrap();
+    writer.write_at(6, b"ghi").unwrap();
+    assert_eq!(writer.written(), 0);
+    writer.write_at(0, b"abc").unwrap();
+    assert_eq!(writer.written(), 3);
+    writer.write_at(3, b"def").unwrap();
+    assert_eq!(writer.written(), 9);
+}
+
+#[test]
+fn a_blob_with_a_gap_or_with_bytes_written_twice_is_never_published() {
+    let bed = Bed::new();
+    let nar = key_of(b"abcdef");
+    let tier = bed.open();
+    let mut writer = tier.reserve(&nar, 6).unwrap();
+    writer.write_at(3, b"def").unwrap();
+    assert!(writer.write_at(4, b"x").is_err());
+    assert!(writer.publish(facts()).is_err());
+    miss(&tier, &nar);
+    assert_eq!(names(&bed.path("tmp")), [""; 0]);
+}
+
+#[test]
 fn more_than_was_reserved_is_refused_and_less_gives_the_rest_back() {
     let bed = Bed::new();
     let tier = bed.open();

@@ -44,6 +44,7 @@ impl Bed {
             max_nar: None,
             index_size: 64 * MIB,
             index_cache: MIB,
+            abandoned_fills: crate::config::AbandonedFills::Always,
         };
         Self {
             dir,

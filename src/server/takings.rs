@@ -1,0 +1,127 @@
+//! How slow a client may be: the one home of that policy (`reliability.md`, "Clients").
+//!
+//! Only time in which bytes wait for the client counts. An answer that we are slow to give, because
+//! the bucket is, costs no client its connection.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Of the time in which bytes wait for a client, it is judged by stretches of so much.
+const STRETCH: Duration = Duration::from_secs(60);
+
+/// What a client must take in each: 10 kB/s. A slower one needs a day for a gigabyte.
+const LEAST: u64 = 10_000 * STRETCH.as_secs();
+
+/// How fast a client takes what waits for it. Pure: time is an argument.
+#[derive(Debug, Default)]
+pub struct Takings {
+    /// Bytes taken in this stretch.
+    bytes: u64,
+    /// How much of this stretch is over, up to the last write that did not wait.
+    waited: Duration,
+    /// Since when bytes have been waiting.
+    since: Option<Instant>,
+}
+
+impl Takings {
+    /// The client took some bytes at once, or after they had waited.
+    pub fn took(&mut self, bytes: u64, now: Instant) {
+        self.waited += self.waiting(now);
+        self.since = None;
+        self.bytes += bytes;
+        if self.waited >= STRETCH {
+            *self = Self::default();
+        }
+    }
+
+    /// Bytes wait; when this stretch will be over if they go on waiting.
+    pub fn waits(&mut self, now: Instant) -> Instant {
+        let since = *self.since.get_or_insert(now);
+        since + STRETCH.saturating_sub(self.waited)
+    }
+
+    /// The stretch is over and bytes still wait. `false`: the client is too slow.
+    pub fn go_on(&mut self, now: Instant) -> bool {
+        let enough = self.bytes >= LEAST;
+        *self = Self {
+            since: Some(now),
+            ..Self::default()
+        };
+        enough
+    }
+
+    /// Whether bytes have been waiting since the last ones were taken.
+    pub fn is_waiting(&self) -> bool {
+        self.since.is_some()
+    }
+
+    fn waiting(&self, now: Instant) -> Duration {
+        self.since
+            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Whether a client gets through that takes `bytes` after each wait of `wait`, for ten minutes.
+    fn gets_through(bytes: u64, wait: Duration) -> bool {
+        let start = Instant::now();
+        let (mut takings, mut now) = (Takings::default(), start);
+        while now < start + 600 * SECOND {
+            let taken_at = now + wait;
+            while takings.waits(now) <= taken_at {
+                now = takings.waits(now);
+                if !takings.go_on(now) {
+                    return false;
+                }
+            }
+            now = taken_at;
+            takings.took(bytes, now);
+        }
+        true
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_has_a_minute() {
+        let start = Instant::now();
+        let mut takings = Takings::default();
+        takings.took(100_000, start);
+        assert_eq!(takings.waits(start), start + STRETCH);
+        assert!(!takings.go_on(start + STRETCH));
+    }
+
+    #[test]
+    fn the_least_rate_decides_however_it_is_spread() {
+        assert!(gets_through(11_000, SECOND));
+        assert!(!gets_through(9_000, SECOND));
+        assert!(gets_through(300_000, 15 * SECOND));
+        assert!(!gets_through(1, SECOND / 10), "a drip");
+    }
+
+    #[test]
+    fn the_time_in_which_nothing_waits_is_not_the_clients() {
+        let (mut takings, mut now) = (Takings::default(), Instant::now());
+        for _ in 0..1_000 {
+            takings.took(10, now);
+            now += 10 * SECOND;
+        }
+        assert_eq!(takings.waits(now), now + STRETCH);
+    }
+
+    proptest! {
+        /// No client is let through at less than half the least rate, and none is cut above it twice.
+        #[test]
+        fn slow_ones_end_and_fast_ones_do_not(bytes in 1u64..1_000_000, millis in 1u64..50_000) {
+            let rate = bytes as f64 * 1000.0 / millis as f64;
+            let through = gets_through(bytes, Duration::from_millis(millis));
+            if rate < 5_000.0 { prop_assert!(!through, "{rate}"); }
+            if rate > 40_000.0 { prop_assert!(through, "{rate}"); }
+        }
+    }
+}
