@@ -208,7 +208,7 @@ fn seed_of(name: &str) -> u64 {
 }
 
 /// Bytes without pattern, the same for the same seed (xorshift64*).
-fn noise(len: usize, seed: u64) -> Vec<u8> {
+pub fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed | 1 << 63;
     let mut bytes = Vec::with_capacity(len + 8);
     while bytes.len() < len {

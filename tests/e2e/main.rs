@@ -5,13 +5,17 @@
 //! Nix stores as it has machines; nothing of the host's Nix is read or written.
 
 mod actions;
+mod broken;
 mod bucket;
 mod closure;
 mod copies;
+#[path = "../bed/dice.rs"]
+mod dice;
 mod farm;
 mod gateway;
 mod kill;
 mod nix;
+mod ordeal;
 #[path = "../r2sim/mod.rs"]
 mod r2sim;
 mod raw;

@@ -74,6 +74,15 @@ impl Machine {
         self.run(&["sh", "-c", line])
     }
 
+    /// Runs a command that must succeed in the end; answers what it said on the way.
+    #[track_caller]
+    pub fn complains<S: AsRef<str>>(&self, words: &[S]) -> String {
+        let output = self.output(&mut self.command(words));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{}:\n{said}", describe(words));
+        said
+    }
+
     /// Runs a command that must fail; answers what it said of it.
     #[track_caller]
     pub fn fails<S: AsRef<str>>(&self, words: &[S]) -> String {

@@ -14,6 +14,8 @@ const PIECE: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
+    /// How it came (`Cache-Status`), in small letters.
+    pub cache_status: Option<String>,
     /// What `Content-Length` promised.
     length: usize,
     /// Bytes of the body that came.
@@ -105,12 +107,15 @@ fn parse(head: &[u8]) -> Answer {
         .split(' ')
         .nth(1)
         .and_then(|status| status.parse().ok());
-    let length = head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length:"));
+    let header = |name: &str| {
+        let mut lines = head.lines();
+        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+    };
+    let length = header("content-length");
     let length = length.map(|length| length.trim().parse().expect("a length in digits"));
     Answer {
         status: status.expect("a status"),
+        cache_status: header("cache-status").map(|how| how.trim().to_owned()),
         length: length.expect("every answer here has a length"),
         received: 0,
     }
