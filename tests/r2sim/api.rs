@@ -1,12 +1,11 @@
 //! The S3 actions, over the store and the uploads. Signatures, the bucket's name and headers that
 //! R2 does not know were dealt with before (`rules.rs`).
 
-use std::io::{Seek, SeekFrom};
 use std::sync::Arc;
 use std::time::Instant;
 
 use data_encoding::BASE64;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use s3s::dto::*;
 use s3s::{S3, S3Error, S3Request, S3Response, S3Result, s3_error};
 use tokio::io::AsyncReadExt;
@@ -40,7 +39,7 @@ impl S3 for Api {
         let misread = req.extensions.get::<Misread>().cloned().unwrap_or_default();
         let input = req.input;
         let key = misread.key.unwrap_or(input.key);
-        let (mut file, meta) = self.store.open(&key).map_err(io)?.ok_or_else(no_such_key)?;
+        let (body, meta) = self.store.open(&key).ok_or_else(no_such_key)?;
         let conditions = ReadConditions {
             if_match: input.if_match,
             if_none_match: input.if_none_match,
@@ -50,9 +49,15 @@ impl S3 for Api {
         conditions.check(&meta)?;
 
         let slice = slice(input.range, misread.range, meta.len)?;
-        file.seek(SeekFrom::Start(slice.start)).map_err(io)?;
-        let body = tokio::fs::File::from_std(file).take(slice.len);
-        let body = StreamingBlob::wrap(ReaderStream::with_capacity(body, CHUNK));
+        let files = stream::iter(body.read(slice.start, slice.len));
+        let body = files
+            .map_ok(|piece| {
+                let len = piece.limit();
+                let file = tokio::fs::File::from_std(piece.into_inner());
+                ReaderStream::with_capacity(file.take(len), CHUNK)
+            })
+            .try_flatten();
+        let body = StreamingBlob::wrap(body);
         Ok(S3Response::new(GetObjectOutput {
             body: Some(body),
             accept_ranges: Some("bytes".to_owned()),
@@ -253,13 +258,9 @@ impl S3 for Api {
             })
             .collect();
 
-        let (store, uploads) = (self.store.clone(), self.uploads.clone());
-        let (key, id) = (input.key.clone(), input.upload_id.clone());
-        let assembling =
-            tokio::task::spawn_blocking(move || uploads.assemble(&store, &key, &id, &named));
-        let (body, attributes) = assembling
-            .await
-            .map_err(S3Error::internal_error)?
+        let (body, attributes) = self
+            .uploads
+            .assemble(&input.key, &input.upload_id, &named)
             .map_err(Refused::from)?;
         let allows = |present: Option<&ObjectMeta>| {
             check_write(

@@ -1,5 +1,5 @@
 //! The slow and metered line to the bucket: a round trip for each request, a bandwidth for each
-//! connection, both ways. Both may be changed while requests run.
+//! connection and one for all of them together, both ways. All may be changed while requests run.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -22,6 +22,10 @@ pub struct Line {
     round_trip_micros: AtomicU64,
     /// Bytes a second; 0 = without bound.
     bandwidth: AtomicU64,
+    /// The same for all connections together.
+    shared: AtomicU64,
+    /// How busy it is with all of them.
+    pace: Pace,
 }
 
 impl Line {
@@ -37,6 +41,12 @@ impl Line {
             .store(bytes_a_second.unwrap_or(0), Ordering::Relaxed);
     }
 
+    /// Bytes a second for all connections together, bodies only; `None` = as fast as it goes.
+    pub fn set_shared_bandwidth(&self, bytes_a_second: Option<u64>) {
+        self.shared
+            .store(bytes_a_second.unwrap_or(0), Ordering::Relaxed);
+    }
+
     pub(super) async fn round_trip(&self) {
         let micros = self.round_trip_micros.load(Ordering::Relaxed);
         if micros > 0 {
@@ -46,34 +56,40 @@ impl Line {
 
     /// The most bytes to carry at once; `None` = no bound.
     pub(super) fn piece(&self) -> Option<usize> {
-        match self.bandwidth.load(Ordering::Relaxed) {
-            0 => None,
-            rate => Some((rate / PIECES_A_SECOND).clamp(1, LARGEST_PIECE) as usize),
-        }
+        let rates = [&self.bandwidth, &self.shared].map(|rate| rate.load(Ordering::Relaxed));
+        let slowest = rates.into_iter().filter(|rate| *rate > 0).min()?;
+        Some((slowest / PIECES_A_SECOND).clamp(1, LARGEST_PIECE) as usize)
     }
 }
 
-/// How busy one connection is with what it carries.
+/// How busy a line is with what it carries.
 #[derive(Default)]
 pub(super) struct Pace {
     free_at: Mutex<Option<Instant>>,
 }
 
 impl Pace {
-    /// Returns once the line has carried `bytes` more.
+    /// Returns once this connection, and the line that it shares with others, has carried `bytes` more.
     pub async fn carry(&self, line: &Line, bytes: usize) {
-        let rate = line.bandwidth.load(Ordering::Relaxed);
+        let own = self.done_at(bytes, line.bandwidth.load(Ordering::Relaxed));
+        let shared = line
+            .pace
+            .done_at(bytes, line.shared.load(Ordering::Relaxed));
+        if let Some(done) = own.max(shared) {
+            sleep_until(done).await;
+        }
+    }
+
+    /// When so many bytes more are carried at so many a second; `None`: at once.
+    fn done_at(&self, bytes: usize, rate: u64) -> Option<Instant> {
         if rate == 0 {
-            return;
+            return None;
         }
         let takes = Duration::from_secs_f64(bytes as f64 / rate as f64);
         let now = Instant::now();
-        let done = {
-            let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
-            let earliest = now.checked_sub(SLACK).unwrap_or(now);
-            let start = free_at.map_or(now, |free| free.max(earliest));
-            *free_at.insert(start + takes)
-        };
-        sleep_until(done).await;
+        let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let earliest = now.checked_sub(SLACK).unwrap_or(now);
+        let start = free_at.map_or(now, |free| free.max(earliest));
+        Some(*free_at.insert(start + takes))
     }
 }

@@ -207,15 +207,31 @@ impl R2Sim {
 
     /// An object's bytes; `None`: there is none.
     pub fn object(&self, key: &str) -> Option<Vec<u8>> {
-        let read = || -> io::Result<Option<Vec<u8>>> {
-            let Some((mut file, meta)) = self.store.open(key)? else {
-                return Ok(None);
-            };
-            let mut bytes = Vec::with_capacity(usize::try_from(meta.len).unwrap_or(0));
-            file.read_to_end(&mut bytes)?;
-            Ok(Some(bytes))
+        let mut bytes = Vec::new();
+        self.read_object(key, |piece| bytes.extend_from_slice(piece))
+            .then_some(bytes)
+    }
+
+    /// Shows an object's bytes piece by piece, for bodies too big for memory. Tells whether there is one.
+    pub fn read_object(&self, key: &str, mut see: impl FnMut(&[u8])) -> bool {
+        let Some((body, meta)) = self.store.open(key) else {
+            return false;
         };
-        read().unwrap_or_else(|error| panic!("{key} could not be read: {error}"))
+        let mut read = || -> io::Result<()> {
+            let mut buffer = vec![0; 256 * 1024];
+            for piece in body.read(0, meta.len) {
+                let mut piece = piece?;
+                loop {
+                    match piece.read(&mut buffer)? {
+                        0 => break,
+                        count => see(&buffer[..count]),
+                    }
+                }
+            }
+            Ok(())
+        };
+        read().unwrap_or_else(|error| panic!("{key} could not be read: {error}"));
+        true
     }
 
     /// What a HEAD would tell; `None`: there is no such object.

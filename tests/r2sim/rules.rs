@@ -203,7 +203,6 @@ impl From<UploadError> for Refused {
             UploadError::NoSuchPart | UploadError::UnequalParts => S3ErrorCode::InvalidPart,
             UploadError::PartOrder => S3ErrorCode::InvalidPartOrder,
             UploadError::PartTooSmall => S3ErrorCode::EntityTooSmall,
-            UploadError::Io(_) => S3ErrorCode::InternalError,
         };
         Self(S3Error::with_message(code, error.to_string()))
     }

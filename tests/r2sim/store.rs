@@ -1,15 +1,16 @@
 //! The objects: their bodies in files, what is known of them in memory.
 //!
-//! A body is written under a temporary name and renamed when it is whole, and an object is replaced
-//! by exchanging its entry, so a reader has either the old bytes or the new. A body file is opened
-//! under the same lock; unlinked later, it stays readable for whoever has it open.
-//! In a directory that is to be kept, each body has a small JSON file beside it, written last.
+//! A body is whole before it becomes an object, and an object is replaced by exchanging its entry, so
+//! a reader has either the old bytes or the new. A body lies in as many files as it came in parts,
+//! so that completing a large upload copies nothing; they go with the last who holds them.
+//! In a directory that is to be kept, each body is one file with a small JSON file beside it, written
+//! last.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use data_encoding::HEXLOWER;
@@ -53,8 +54,65 @@ struct Shelf {
 }
 
 struct Object {
-    body: PathBuf,
+    body: Body,
     meta: ObjectMeta,
+}
+
+/// Bytes in files, one after the other. Clones share them.
+#[derive(Clone)]
+pub struct Body(Vec<Arc<Piece>>);
+
+/// A file, and what becomes of it when nobody needs it any more.
+struct Piece {
+    file: Place,
+    len: u64,
+}
+
+enum Place {
+    /// It goes.
+    Scratch(TempPath),
+    /// It stays until its object is removed.
+    Kept(PathBuf),
+}
+
+impl Piece {
+    fn path(&self) -> &Path {
+        match &self.file {
+            Place::Scratch(path) => path,
+            Place::Kept(path) => path,
+        }
+    }
+}
+
+impl Body {
+    /// Of several, one after the other.
+    pub fn joined<'a>(parts: impl IntoIterator<Item = &'a Body>) -> Self {
+        let pieces = parts.into_iter().flat_map(|part| part.0.iter().cloned());
+        Self(pieces.collect())
+    }
+
+    /// `len` bytes from `start`, file by file, each opened when its turn comes.
+    pub fn read(
+        &self,
+        start: u64,
+        len: u64,
+    ) -> impl Iterator<Item = io::Result<io::Take<File>>> + use<> {
+        let end = start + len;
+        let mut at = 0;
+        let slices = self.0.clone().into_iter().filter_map(move |piece| {
+            let (from, to) = (
+                start.max(at) - at,
+                end.min(at + piece.len).saturating_sub(at),
+            );
+            at += piece.len;
+            (from < to).then(|| (piece, from, to - from))
+        });
+        slices.map(|(piece, from, len)| {
+            let mut file = File::open(piece.path())?;
+            file.seek(SeekFrom::Start(from))?;
+            Ok(file.take(len))
+        })
+    }
 }
 
 /// The JSON file beside a kept body.
@@ -90,7 +148,7 @@ impl Store {
                 let number = body.file_stem().and_then(|it| it.to_str()?.parse().ok());
                 shelf.next = shelf.next.max(number.unwrap_or(0) + 1);
                 let object = Object {
-                    body,
+                    body: kept(body, label.meta.len),
                     meta: label.meta,
                 };
                 shelf.objects.insert(label.key, object);
@@ -125,41 +183,35 @@ impl Store {
     ) -> Result<ObjectMeta, E> {
         let mut shelf = self.shelf();
         allows(shelf.objects.get(key).map(|object| &object.meta))?;
-        let path = self.dir.join(format!("{:08}.body", shelf.next));
-        shelf.next += 1;
         let meta = ObjectMeta {
             len: body.len,
             etag: body.etag,
             last_modified: SystemTime::now(),
             attributes,
         };
-        body.path
-            .persist(&path)
-            .map_err(|failed| E::from(failed.error))?;
-        if self.scratch.is_none() {
-            let label = Label {
-                key: key.to_owned(),
-                meta: meta.clone(),
-            };
-            let text = serde_json::to_vec_pretty(&label).map_err(io::Error::from)?;
-            fs::write(path.with_extension("json"), text)?;
-        }
+        let body = match &self.scratch {
+            Some(_) => body.body,
+            None => {
+                let path = self.dir.join(format!("{:08}.body", shelf.next));
+                shelf.next += 1;
+                keep(&body.body, &meta, key, path)?
+            }
+        };
         let object = Object {
-            body: path,
+            body,
             meta: meta.clone(),
         };
         if let Some(replaced) = shelf.objects.insert(key.to_owned(), object) {
-            self.discard(&replaced)?;
+            discard(&replaced)?;
         }
         Ok(meta)
     }
 
-    /// The body, opened, and what is known of it. `None`: no such object.
-    pub fn open(&self, key: &str) -> io::Result<Option<(File, ObjectMeta)>> {
-        match self.shelf().objects.get(key) {
-            Some(object) => Ok(Some((File::open(&object.body)?, object.meta.clone()))),
-            None => Ok(None),
-        }
+    /// The body and what is known of it. `None`: no such object.
+    pub fn open(&self, key: &str) -> Option<(Body, ObjectMeta)> {
+        let shelf = self.shelf();
+        let object = shelf.objects.get(key)?;
+        Some((object.body.clone(), object.meta.clone()))
     }
 
     /// `None`: no such object.
@@ -173,7 +225,7 @@ impl Store {
     /// Tells whether there was such an object.
     pub fn remove(&self, key: &str) -> io::Result<bool> {
         match self.shelf().objects.remove(key) {
-            Some(object) => self.discard(&object).map(|()| true),
+            Some(object) => discard(&object).map(|()| true),
             None => Ok(false),
         }
     }
@@ -188,16 +240,42 @@ impl Store {
             .collect()
     }
 
-    fn discard(&self, object: &Object) -> io::Result<()> {
-        if self.scratch.is_none() {
-            fs::remove_file(object.body.with_extension("json"))?;
-        }
-        fs::remove_file(&object.body)
-    }
-
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Makes one file of a body, for good, and says beside it whose it is.
+fn keep(body: &Body, meta: &ObjectMeta, key: &str, path: PathBuf) -> io::Result<Body> {
+    let new = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    for piece in body.read(0, meta.len) {
+        io::copy(&mut piece?, &mut file)?;
+    }
+    fs::rename(&new, &path)?;
+    let label = Label {
+        key: key.to_owned(),
+        meta: meta.clone(),
+    };
+    let text = serde_json::to_vec_pretty(&label).map_err(io::Error::from)?;
+    fs::write(path.with_extension("json"), text)?;
+    Ok(kept(path, meta.len))
+}
+
+fn kept(path: PathBuf, len: u64) -> Body {
+    let file = Place::Kept(path);
+    Body(vec![Arc::new(Piece { file, len })])
+}
+
+/// Removes what would be kept; the rest goes by itself.
+fn discard(object: &Object) -> io::Result<()> {
+    for piece in &object.body.0 {
+        if let Place::Kept(path) = &piece.file {
+            fs::remove_file(path.with_extension("json"))?;
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// A body on its way in.
@@ -229,8 +307,12 @@ impl Spool {
 
     pub fn finish(self) -> Spooled {
         let md5: [u8; 16] = self.md5.finalize().into();
+        let piece = Piece {
+            file: Place::Scratch(self.path),
+            len: self.len,
+        };
         Spooled {
-            path: self.path,
+            body: Body(vec![Arc::new(piece)]),
             len: self.len,
             etag: HEXLOWER.encode(&md5),
             md5,
@@ -240,16 +322,10 @@ impl Spool {
 
 /// A body that is whole but not yet an object.
 pub struct Spooled {
-    path: TempPath,
+    pub body: Body,
     pub len: u64,
-    /// Of the bytes in the file.
+    /// Of the bytes.
     pub md5: [u8; 16],
     /// The md5 in hexadecimal, unless the body was put together from parts.
     pub etag: String,
-}
-
-impl Spooled {
-    pub fn open(&self) -> io::Result<File> {
-        File::open(&self.path)
-    }
 }

@@ -95,6 +95,20 @@ async fn the_line_is_as_slow_as_it_is_set() {
     assert!(before.elapsed() >= Duration::from_millis(110));
 }
 
+#[tokio::test]
+async fn connections_share_a_line_that_has_one_bandwidth() {
+    let bed = Bed::new();
+    bed.sim.line().set_shared_bandwidth(Some(10_000_000));
+    let before = Instant::now();
+    let (one, other) = tokio::join!(bed.whole(), bed.whole());
+    assert!(one == bed.body && other == bed.body);
+    let took = before.elapsed();
+    assert!(
+        took >= Duration::from_millis(80),
+        "{took:?}: twice 50 ms, less the slack"
+    );
+}
+
 /// A server may live inside a single-threaded runtime, as actix's tests have, and be dropped there.
 #[test]
 fn it_runs_beside_any_runtime() {

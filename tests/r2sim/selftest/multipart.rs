@@ -26,6 +26,30 @@ async fn a_multipart_upload_becomes_one_object_when_completed() {
     assert_eq!(sim.log().requests_of(Operation::UploadPart), 3);
 }
 
+/// It lies in several files and is one object all the same.
+#[tokio::test]
+async fn a_range_may_begin_in_one_part_and_end_in_another() {
+    let (_sim, s3) = bucket();
+    let part = MIN_PART as usize;
+    let whole = patterned(2 * part + 1000);
+    let parts: Vec<&[u8]> = whole.chunks(part).collect();
+    let upload = begin(&s3).await;
+    let done = send_parts(&s3, &upload, &parts).await;
+    complete(&s3, &upload, done).await.expect("complete");
+    for (first, last) in [
+        (0, 0),
+        (part - 1, part),
+        (part, 2 * part - 1),
+        (part - 7, 2 * part + 7),
+        (2 * part, 2 * part + 999),
+    ] {
+        let get = s3.get_object().bucket("nix").key(KEY);
+        let got = get.range(format!("bytes={first}-{last}")).send().await;
+        let bytes = got.expect("get").body.collect().await.expect("body");
+        assert!(bytes.into_bytes() == whole[first..=last], "{first}-{last}");
+    }
+}
+
 #[tokio::test]
 async fn an_aborted_upload_leaves_nothing() {
     let (sim, s3) = bucket();
