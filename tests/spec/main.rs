@@ -7,10 +7,12 @@
 mod bed;
 
 mod auth;
+mod before_body;
 mod bounds;
 mod broken_retry;
 mod concurrent;
 mod conditional;
+mod cut;
 mod disk;
 mod document;
 mod fill;
@@ -25,6 +27,7 @@ mod outage;
 mod pages;
 mod parallel_fill;
 mod passes;
+mod races;
 mod range;
 mod ranges_in_flight;
 mod refused;

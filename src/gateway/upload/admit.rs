@@ -79,6 +79,14 @@ pub struct Leave {
     pub(super) _entered: OwnedSemaphorePermit,
 }
 
+/// What an uploader of a NAR may do.
+enum Claim {
+    /// `None`: its turn did not come, and it goes on without.
+    Write(Option<Turn>),
+    /// It is all there.
+    Nothing,
+}
+
 /// Where a body goes.
 #[derive(Debug)]
 pub(super) enum Place {
@@ -113,9 +121,9 @@ impl Gateway {
         let len = self.judge_length(key, head.len)?;
         let turn = match key {
             Key::Document(_) => None,
-            Key::Nar(nar) => match self.turn_of(nar, len).await {
-                Some(turn) => turn,
-                None => return Ok(Admitted::Existing),
+            Key::Nar(nar) => match self.turn_of(nar, len).await? {
+                Claim::Write(turn) => turn,
+                Claim::Nothing => return Ok(Admitted::Existing),
             },
         };
         let patience = if head.waits { DECISION } else { ROOM_PATIENCE };
@@ -139,18 +147,17 @@ impl Gateway {
         })))
     }
 
-    /// The right to upload a NAR: `Some(None)` when it did not come and the upload goes on without.
-    /// `None`: there is nothing left to upload.
-    async fn turn_of(self: &Arc<Self>, key: &NarKey, len: u64) -> Option<Option<Turn>> {
-        if self.is_present(key, len).await {
-            return None;
+    /// The right to upload a NAR, unless there is nothing to upload. Errors: the name is taken.
+    async fn turn_of(self: &Arc<Self>, key: &NarKey, len: u64) -> Result<Claim, UploadError> {
+        if self.is_settled(key, len).await? {
+            return Ok(Claim::Nothing);
         }
         let turn = self.room.turns.take(key.object(), TURN_PATIENCE).await;
         let at_once = turn.as_ref().is_some_and(|turn| !turn.waited);
-        if !at_once && self.is_present(key, len).await {
-            return None;
+        if !at_once && self.is_settled(key, len).await? {
+            return Ok(Claim::Nothing);
         }
-        Some(turn)
+        Ok(Claim::Write(turn))
     }
 
     fn judge_length(&self, key: &Key, len: Option<u64>) -> Result<u64, UploadError> {
@@ -175,19 +182,39 @@ impl Gateway {
         Ok(len)
     }
 
-    /// Whether the bucket holds a NAR of this length under a name that is its hash. An uploader has
-    /// usually just asked by HEAD, and that "no" is not asked for again.
+    /// Whether the bucket holds a NAR of this length under a name that is its hash.
     pub(super) async fn is_present(self: &Arc<Self>, key: &NarKey, len: u64) -> bool {
-        if key.content_hash().is_none() || self.is_known_absent(key.object(), self.clock.now()) {
-            return false;
+        key.content_hash().is_some() && self.len_there(key).await == Some(len)
+    }
+
+    /// Whether the very NAR is there. Under a name that is no hash only the bytes could tell, but a
+    /// NAR of another length is another one, which need not be sent to be refused.
+    async fn is_settled(self: &Arc<Self>, key: &NarKey, len: u64) -> Result<bool, UploadError> {
+        let there = self.len_there(key).await;
+        match key.content_hash() {
+            Some(_) => Ok(there == Some(len)),
+            None if there.is_some_and(|there| there != len) => Err(UploadError::Conflict {
+                key: key.object().clone(),
+            }),
+            None => Ok(false),
+        }
+    }
+
+    /// How long the bucket's NAR is; `None`: there is none, or nobody said so in time. An uploader
+    /// has usually just asked by HEAD, and that "no" is not asked for again.
+    async fn len_there(self: &Arc<Self>, key: &NarKey) -> Option<u64> {
+        if self.is_known_absent(key.object(), self.clock.now()) {
+            return None;
         }
         let (gateway, nar) = (Arc::clone(self), key.clone());
         let asking = self.on_engine(
             key.object(),
             async move { gateway.ask_presence(&nar).await },
         );
-        let answer = tokio::time::timeout(PRESENCE_PATIENCE, asking).await;
-        matches!(answer, Ok(Lookup::Found(facts)) if facts.len == len)
+        match tokio::time::timeout(PRESENCE_PATIENCE, asking).await {
+            Ok(Lookup::Found(facts)) => Some(facts.len),
+            Ok(Lookup::Absent | Lookup::Unknown(_)) | Err(_) => None,
+        }
     }
 
     /// The disk; where it has no room, memory for as much as is there at once.

@@ -1,0 +1,254 @@
+//! `Expect: 100-continue`: whatever can be refused by an upload's head is refused instead of the
+//! 100, and not a byte of the body is read. The status table of `design.md` §3, row by row.
+//!
+//! What takes the body to know (another hash, a narinfo that cannot be used, a NAR that is missing)
+//! is in `refused.rs`.
+
+use crate::bed::{Answer, Connection, KIB, MIB, Package, Request, TestBed, put};
+
+use super::auth::token_table;
+use super::upload::{assert_refused, writes};
+
+/// The most that all bodies in memory take together, as four documents of the largest size.
+const DOCUMENT: usize = 64 * MIB;
+const DOCUMENTS: usize = 4;
+
+/// A client that may be silent for longer than an older Nix.
+const PATIENT: &str = "curl/8.5.0";
+
+/// A PUT of so many bytes, none of which are there to be sent.
+fn announced(target: &str, len: usize) -> Request {
+    put(target, b"")
+        .header("Content-Length", &len.to_string())
+        .expecting_continue()
+}
+
+/// Sends the head alone. What comes back is final, and the connection ends cleanly after it: what a
+/// client might still send would be taken for another request.
+async fn answer_to_head(bed: &TestBed, request: &Request) -> Answer {
+    let mut connection = bed.connect().await;
+    connection.send_head(request).await;
+    let head = connection.head().await;
+    assert_ne!(head.status, 100, "the body was asked for");
+    let answer = connection.answer_after(head, request.method()).await;
+    assert!(!answer.cut);
+    answer
+}
+
+async fn assert_refused_unread(
+    bed: &TestBed,
+    what: &str,
+    request: Request,
+    status: u16,
+    says: &str,
+) {
+    let answer = answer_to_head(bed, &request).await;
+    assert_eq!(answer.status, status, "{what}: {}", answer.text());
+    assert_refused(&answer, status, says);
+}
+
+fn assert_nothing_came_of_it(bed: &TestBed) {
+    assert_eq!(bed.metric("narwharf_upload_bytes_total"), 0);
+    assert_eq!(bed.metric("narwharf_disk_reserved_bytes"), 0);
+    assert_eq!(writes(bed), 0);
+    assert!(bed.bucket.open_multipart_uploads().is_empty());
+}
+
+#[tokio::test]
+async fn every_refusal_that_needs_no_body_comes_instead_of_the_100() {
+    let bed = TestBed::with(|s| {
+        s.set("uploads.max_size", "1MiB");
+        s.set("cache.namespaces", "team,other");
+        s.add_toml(&token_table("reader", "scopes = ['read']"));
+        s.add_toml(&token_table(
+            "team",
+            "scopes = ['write']\nnamespaces = ['team']",
+        ));
+    })
+    .await;
+    let hello = Package::named("hello").build();
+    let (nar, narinfo) = (hello.nar.as_str(), hello.narinfo.as_str());
+    let listing = format!("{}.ls", &narinfo[..32]);
+    bed.bucket
+        .put_object("nar/taken.nar", [1; 1000], "application/x-nix-nar");
+    let long = format!("nar/{}.nar", "x".repeat(2048));
+    let fields = |count: usize| {
+        (0..count).fold(announced(nar, KIB), |request, at| {
+            request.also(&format!("X-{at}"), "x")
+        })
+    };
+    let chunked = put(nar, b"")
+        .header("Transfer-Encoding", "chunked")
+        .expecting_continue();
+    let rows = [
+        (
+            "no credentials",
+            announced(nar, KIB).without_token(),
+            401,
+            "credentials",
+        ),
+        (
+            "an unknown token",
+            announced(nar, KIB).token("guessed"),
+            403,
+            "not known",
+        ),
+        (
+            "an empty token",
+            announced(nar, KIB).header("Authorization", "Bearer "),
+            403,
+            "cannot be read",
+        ),
+        (
+            "a token that may not write",
+            announced(nar, KIB).token("reader"),
+            403,
+            "does not allow",
+        ),
+        (
+            "a token for elsewhere",
+            announced(&format!("other/{nar}"), KIB).token("team"),
+            403,
+            "namespaces",
+        ),
+        (
+            "no key",
+            announced("nar/../x.nar", KIB),
+            404,
+            "no such path",
+        ),
+        (
+            "no key either",
+            announced("nar/x.tar", KIB),
+            404,
+            "no such path",
+        ),
+        ("nothing to write", announced("health", KIB), 405, "method"),
+        ("the status page", announced("", KIB), 405, "method"),
+        (
+            "other length than the name's",
+            announced("nar/taken.nar", 1001),
+            409,
+            "nar/taken.nar",
+        ),
+        ("no length", chunked, 411, "Content-Length"),
+        (
+            "a NAR too large",
+            announced(nar, MIB + 1),
+            413,
+            "uploads.max_size",
+        ),
+        (
+            "a narinfo too large",
+            announced(narinfo, MIB + 1),
+            413,
+            "1048576",
+        ),
+        (
+            "a document too large",
+            announced(&listing, DOCUMENT + 1),
+            413,
+            "67108864",
+        ),
+        ("a target too long", announced(&long, KIB), 414, "2048"),
+        (
+            "a NAR that is encoded",
+            announced(nar, KIB).header("Content-Encoding", "gzip"),
+            415,
+            "gzip",
+        ),
+        (
+            "an encoding nobody knows",
+            announced(&listing, KIB).header("Content-Encoding", "lzma"),
+            415,
+            "lzma",
+        ),
+        ("too many fields", fields(64), 431, "64 fields"),
+    ];
+    for (what, request, status, says) in rows {
+        assert_refused_unread(&bed, what, request, status, says).await;
+    }
+    let challenged = answer_to_head(&bed, &announced(nar, KIB).without_token()).await;
+    let challenge = challenged.header("www-authenticate");
+    assert!(challenge.is_some_and(|text| text.starts_with("Basic ")));
+    assert_nothing_came_of_it(&bed);
+}
+
+#[tokio::test]
+async fn where_uploads_are_off_no_body_is_asked_for() {
+    let bed = TestBed::with(|s| s.set("uploads.enabled", "false")).await;
+    let hello = Package::named("hello").build();
+    for key in [&hello.nar, &hello.narinfo] {
+        let request = announced(key, KIB);
+        assert_refused_unread(&bed, "off", request, 405, "uploads are off").await;
+    }
+    assert_nothing_came_of_it(&bed);
+}
+
+/// Uploads under way that take all memory there is for bodies, until they are dropped.
+async fn memory_taken(bed: &TestBed) -> Vec<Connection> {
+    let mut holding = Vec::new();
+    for at in 0..DOCUMENTS {
+        let mut connection = bed.connect().await;
+        let log = announced(&format!("log/{:0>32}-{at}.drv", 0), DOCUMENT);
+        connection
+            .send_head(&log.header("User-Agent", PATIENT))
+            .await;
+        assert_eq!(connection.head().await.status, 100);
+        holding.push(connection);
+    }
+    holding
+}
+
+/// A disk without room is not known only after gigabytes: the room is taken before the 100, and
+/// where there is neither disk nor memory any client is told to come back.
+#[tokio::test]
+async fn an_overloaded_gateway_says_so_before_the_body() {
+    let bed = TestBed::with(|s| s.set("disk.max_nar", "1KiB")).await;
+    let holding = memory_taken(&bed).await;
+    let hello = Package::named("hello").build();
+    for request in [
+        announced(&hello.nar, 2 * MIB),
+        announced(&hello.narinfo, KIB),
+        announced(&hello.nar, 2 * MIB).header("User-Agent", "curl/7.88.1 Nix/2.8.0"),
+        announced(&hello.nar, 2 * MIB).without("User-Agent"),
+    ] {
+        let answer = answer_to_head(&bed, &request).await;
+        assert_refused(&answer, 503, "too many uploads");
+        assert_eq!(answer.header("retry-after"), Some("8"));
+    }
+    assert_nothing_came_of_it(&bed);
+    drop(holding);
+    bed.at_rest().await;
+    assert_eq!(bed.ask(put(&hello.nar, &hello.nar_bytes)).await.status, 201);
+}
+
+/// With parts so long that the few in memory are more than all there is.
+#[tokio::test]
+async fn a_nar_that_fits_nowhere_is_refused_before_its_body() {
+    let bed = TestBed::with(|s| {
+        s.set("disk.max_nar", "1KiB");
+        s.set("uploads.part_size", "128MiB");
+    })
+    .await;
+    let request = announced("nar/x.nar", 1 << 30);
+    assert_refused_unread(&bed, "no room", request, 503, "no room").await;
+    assert_nothing_came_of_it(&bed);
+}
+
+/// What is under way on disk counts: the room of one upload is not promised to the next.
+#[tokio::test]
+async fn room_on_disk_is_taken_before_the_body() {
+    let bed = TestBed::with(|s| s.set("disk.capacity", "64MiB")).await;
+    let mut first = bed.connect().await;
+    let request = announced("nar/x.nar", 60 * MIB);
+    first
+        .send_head(&request.header("User-Agent", PATIENT))
+        .await;
+    assert_eq!(first.head().await.status, 100);
+    assert!(bed.metric("narwharf_disk_reserved_bytes") >= 60 << 20);
+    // The next ones go through memory, as far as that reaches.
+    let _holding = memory_taken(&bed).await;
+    let second = announced("nar/y.nar", 60 * MIB);
+    assert_refused_unread(&bed, "no room", second, 503, "too many uploads").await;
+}
