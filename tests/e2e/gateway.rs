@@ -1,6 +1,7 @@
 //! narwharf as its user starts it: the built binary in a folder of its own, spoken to by signals,
 //! settings in the environment, and what it prints.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::bucket::Bucket;
+use crate::raw;
 
 /// Longest wait for a line that must be printed, or for an exit.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -129,6 +131,37 @@ impl Gateway {
 
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// How many requests with this method had which status, as it counts them itself.
+    pub fn answers_to(&self, method: &str) -> BTreeMap<String, u64> {
+        let mut page = Vec::new();
+        raw::get(self.address, "/metrics", |piece| {
+            page.extend_from_slice(piece)
+        })
+        .unwrap();
+        let page = String::from_utf8(page).unwrap();
+        let series = page
+            .lines()
+            .filter(|line| line.starts_with("narwharf_http_requests_total{"))
+            .filter(|line| line.contains(&format!("method=\"{method}\"")));
+        let mut answers = BTreeMap::new();
+        for line in series {
+            let (labels, count) = line.rsplit_once("} ").unwrap();
+            let status = labels.split("status=\"").nth(1).unwrap();
+            let status = status.split('"').next().unwrap().to_owned();
+            *answers.entry(status).or_default() += count.parse::<u64>().unwrap();
+        }
+        answers.retain(|_, count| *count > 0);
+        answers
+    }
+
+    /// The most of the machine's memory that it has had at any one time, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = peak.unwrap().trim().strip_suffix(" kB").unwrap();
+        kib.parse::<u64>().unwrap() * 1024
     }
 
     /// SIGKILL, as the kernel's memory killer sends it.

@@ -7,16 +7,24 @@
 mod actions;
 mod broken;
 mod bucket;
+#[allow(dead_code)]
+#[path = "../r2sim/selftest/client.rs"]
+mod client;
 mod closure;
 mod copies;
 #[path = "../bed/dice.rs"]
 mod dice;
 mod farm;
 mod gateway;
+mod giant;
 mod kill;
 mod nix;
 mod ordeal;
+mod proxy;
 #[path = "../r2sim/mod.rs"]
 mod r2sim;
 mod raw;
+mod retry;
+mod signed;
+mod trouble;
 mod world;

@@ -40,6 +40,12 @@ pub struct PathInfo {
     signatures: Vec<String>,
 }
 
+impl PathInfo {
+    pub fn signatures(&self) -> &[String] {
+        &self.signatures
+    }
+}
+
 impl Machine {
     /// A machine with an empty store that demands a signature by `trusted` of every path it is given.
     pub fn new(folder: PathBuf, trusted: &str) -> Self {
@@ -59,8 +65,14 @@ impl Machine {
     /// Runs a command that must succeed without a word of warning; answers its standard output.
     #[track_caller]
     pub fn run<S: AsRef<str>>(&self, words: &[S]) -> String {
-        let output = self.output(&mut self.command(words));
-        assert_quiet_success(&describe(words), output)
+        self.succeeds(&mut self.command(words))
+    }
+
+    /// The same with a command of [`Machine::command`].
+    #[track_caller]
+    pub fn succeeds(&self, command: &mut Command) -> String {
+        let output = self.output(command);
+        assert_quiet_success(&format!("{command:?}"), output)
     }
 
     /// Makes `./result` point to `path`, as a `nix build` in this folder does.

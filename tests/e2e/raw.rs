@@ -7,6 +7,9 @@ use std::time::Duration;
 /// A peer silent for longer has failed the test.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long Nix waits for the answer to a body that it has sent (`stalled-download-timeout`).
+const ANSWER_PATIENCE: Duration = Duration::from_secs(300);
+
 /// At most so many bytes pass between two reports of progress.
 const PIECE: usize = 16 * 1024;
 
@@ -45,21 +48,35 @@ pub fn put(
     path: &str,
     token: &str,
     body: &[u8],
+    progress: impl FnMut(usize),
+) -> Option<Answer> {
+    put_from(at, path, token, body, body.len() as u64, progress)
+}
+
+/// The same with a body of `len` bytes that is read as it is sent.
+pub fn put_from(
+    at: SocketAddr,
+    path: &str,
+    token: &str,
+    mut body: impl Read,
+    len: u64,
     mut progress: impl FnMut(usize),
 ) -> Option<Answer> {
     let mut stream = connect(at)?;
     let head = format!(
         "PUT {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
-         Content-Length: {}\r\n\r\n",
-        body.len()
+         Content-Length: {len}\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).ok()?;
-    for piece in body.chunks(PIECE) {
-        if stream.write_all(piece).is_err() {
-            break; // an early answer, or the end
+    let mut piece = vec![0; PIECE];
+    loop {
+        let count = body.read(&mut piece).expect("a body that can be read");
+        if count == 0 || stream.write_all(&piece[..count]).is_err() {
+            break; // all of it, an early answer, or the end
         }
-        progress(piece.len());
+        progress(count);
     }
+    stream.set_read_timeout(Some(ANSWER_PATIENCE)).unwrap();
     receive(stream, |_| ())
 }
 
@@ -77,7 +94,7 @@ fn receive(mut stream: TcpStream, mut sink: impl FnMut(&[u8])) -> Option<Answer>
     while !answer.as_ref().is_some_and(Answer::is_whole) {
         let read = match stream.read(&mut piece) {
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                panic!("nothing came for {PATIENCE:?}")
+                panic!("nothing came in time")
             }
             Ok(0) | Err(_) => return answer,
             Ok(read) => read,

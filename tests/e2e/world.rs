@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -20,11 +21,17 @@ pub struct World {
 
 impl World {
     pub fn with(closure: Closure) -> Self {
+        let world = Self::unsigned(closure);
+        world.maker.sign(world.closure.top(), &world.key);
+        world
+    }
+
+    /// The maker has signed nothing.
+    pub fn unsigned(closure: Closure) -> Self {
         let folder = TempDir::with_prefix("narwharf-e2e-").unwrap();
         let maker = Machine::new(folder.path().join("maker"), "");
         maker.import(&closure);
         let key = maker.generate_key("farm-1");
-        maker.sign(closure.top(), &key);
         Self {
             folder,
             closure,
@@ -48,15 +55,21 @@ impl World {
         self.folder.path().join(name)
     }
 
-    /// The maker uploads the closure through `gateway`, as stock Nix logs in: by a netrc file.
+    /// The maker uploads the closure through `gateway`; see [`World::upload_to`].
     #[track_caller]
     pub fn upload(&self, gateway: &Gateway, compression: &str) {
+        self.maker
+            .succeeds(&mut self.upload_to(&gateway.url(), compression));
+    }
+
+    /// The maker's command to upload the closure, logged in as stock Nix does: by a netrc file.
+    pub fn upload_to(&self, url: &str, compression: &str) -> Command {
         let netrc = self.at("netrc");
         fs::write(&netrc, format!("machine 127.0.0.1 password {TOKEN}\n")).unwrap();
-        let target = format!("{}?compression={compression}", gateway.url());
+        let target = format!("{url}?compression={compression}");
         let login = ["--option", "netrc-file", netrc.to_str().unwrap()];
         let copy = ["nix", "copy", "--to", &target, self.closure.top()];
-        self.maker.run(&[&copy[..], &login[..]].concat());
+        self.maker.command(&[&copy[..], &login[..]].concat())
     }
 
     /// Asserts that `machine` holds the closure: the same hashes, references and signatures, and the
