@@ -11,6 +11,7 @@
 //! merely ends the channel, and a bucket that fails is retried from the spooled bytes.
 
 mod admit;
+mod arriving;
 mod audit;
 mod body;
 mod document;
@@ -20,6 +21,7 @@ mod narinfo;
 mod plan;
 mod room;
 mod sending;
+mod there;
 mod turns;
 
 use std::sync::Arc;

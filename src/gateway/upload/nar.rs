@@ -1,26 +1,23 @@
-//! A NAR's body: spooled to the disk or held in memory, hashed, and with the bucket part by part
-//! before it is complete; made an object only when length and hash agree.
+//! A NAR's upload: its body arrives, and is with the bucket part by part before it is complete; made
+//! an object only when length and hash agree, then a blob, then visible.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-
-use bytes::{Bytes, BytesMut};
-use sha2::{Digest, Sha256};
-use tokio::sync::mpsc;
 
 use super::super::Gateway;
 use super::super::error::UploadError;
 use super::Uploaded;
 use super::admit::{Facts, Place};
-use super::body::{Body, CHUNKS_IN_FLIGHT};
+use super::arriving::{cut, spool, unless_refused};
+use super::body::Body;
 use super::plan::Plan;
-use super::sending::{Errand, Outlet, Sending};
+use super::sending::{Errand, Sending};
+use super::there::{Compared, Content, Landed, created, existing};
 use crate::lookup::Lookup;
 use crate::nix::hash::Sha256Hash;
 use crate::nix::key::NarKey;
 use crate::object::ETag;
-use crate::origin::{Ask, Fetched, Hold, OriginError, StoreBody, StoreFacts};
+use crate::origin::{Hold, StoreBody, StoreFacts};
 use crate::tier::disk::{BlobFacts, BlobWriter};
 
 /// What a NAR is stored as when its uploader does not say.
@@ -29,26 +26,6 @@ const CONTENT_TYPE: &str = "application/x-nix-nar";
 /// How long an uploader waits for the disk to sync what the bucket has already. Beyond that the
 /// sync goes on without it, and who asks meanwhile is served from the bucket.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(1);
-
-/// A body that arrived whole.
-#[derive(Debug, Clone, Copy)]
-struct Content {
-    len: u64,
-    digest: Sha256Hash,
-}
-
-/// A NAR that the bucket holds now.
-struct Landed {
-    uploaded: Uploaded,
-    etag: Option<ETag>,
-}
-
-/// What lies in the bucket, beside what was uploaded.
-enum Compared {
-    Same(Option<ETag>),
-    Other,
-    Nothing,
-}
 
 impl Gateway {
     pub(super) async fn take_nar(
@@ -237,54 +214,6 @@ impl Gateway {
         Ok(created(stored.etag))
     }
 
-    /// A write failed whose answer may only have been lost: what lies in the bucket tells.
-    async fn after_doubt(
-        &self,
-        key: &NarKey,
-        content: Content,
-        cause: OriginError,
-    ) -> Result<Landed, UploadError> {
-        if cause.leaves_doubt()
-            && let Ok(Compared::Same(etag)) = self.compare(key, content).await
-        {
-            tracing::info!(key = %key.object(), %cause, "the bucket has it all the same");
-            return Ok(created(etag));
-        }
-        Err(cause.into())
-    }
-
-    /// Compares the object in the bucket with what was uploaded: by its length where its name is
-    /// its hash, else by reading it.
-    async fn compare(&self, key: &NarKey, uploaded: Content) -> Result<Compared, UploadError> {
-        let at = key.object();
-        if key.content_hash().is_some() {
-            return match self.origin.head(at).await {
-                Lookup::Found(meta) if meta.len == uploaded.len => Ok(Compared::Same(meta.etag)),
-                Lookup::Found(_) => Ok(Compared::Other),
-                Lookup::Absent => Ok(Compared::Nothing),
-                Lookup::Unknown(cause) => Err(cause.into()),
-            };
-        }
-        let mut stream = match self.origin.fetch(at, &Ask::nar()).await {
-            Lookup::Found(Fetched::Object(stream)) => stream,
-            Lookup::Found(Fetched::NotModified) | Lookup::Absent => return Ok(Compared::Nothing),
-            Lookup::Unknown(cause) => return Err(cause.into()),
-        };
-        if stream.meta.len != uploaded.len {
-            return Ok(Compared::Other);
-        }
-        let mut hasher = Sha256::new();
-        while let Some(chunk) = stream.chunk().await? {
-            hasher.update(&chunk);
-        }
-        let held = Sha256Hash::from_bytes(hasher.finalize().into());
-        Ok(if held == uploaded.digest {
-            Compared::Same(stream.meta.etag.clone())
-        } else {
-            Compared::Other
-        })
-    }
-
     /// Makes a NAR that the bucket holds what every request from now on sees.
     fn show_nar(&self, key: &NarKey, len: u64, uploaded: Uploaded) -> Uploaded {
         let at = key.object();
@@ -294,96 +223,6 @@ impl Gateway {
         self.fills.forget(at);
         uploaded
     }
-}
-
-fn created(etag: Option<ETag>) -> Landed {
-    Landed {
-        uploaded: Uploaded::Created,
-        etag,
-    }
-}
-
-/// What it means that the name was taken.
-fn existing(key: &NarKey, there: Compared) -> Result<Landed, UploadError> {
-    match there {
-        Compared::Same(etag) => Ok(Landed {
-            uploaded: Uploaded::Existing,
-            etag,
-        }),
-        Compared::Other | Compared::Nothing => Err(UploadError::Conflict {
-            key: key.object().clone(),
-        }),
-    }
-}
-
-/// The body's arrival, unless the bucket refuses its parts for good before.
-async fn unless_refused<T>(
-    arriving: impl Future<Output = Result<T, UploadError>>,
-    sending: &mut Option<Sending>,
-) -> Result<T, UploadError> {
-    let Some(sending) = sending else {
-        return arriving.await;
-    };
-    let mut arriving = pin!(arriving);
-    tokio::select! {
-        biased;
-        refused = sending.failed() => Err(refused),
-        arrived = &mut arriving => arrived,
-    }
-}
-
-/// Runs the body into a temporary blob, which hashes it, and hands its parts over as they come.
-async fn spool(
-    mut body: Body,
-    writer: BlobWriter,
-    outlet: Option<Outlet>,
-) -> Result<BlobWriter, UploadError> {
-    let (chunks, writing) = mpsc::channel::<Bytes>(CHUNKS_IN_FLIGHT);
-    let written = tokio::task::spawn_blocking(move || write_all(writing, writer, outlet));
-    let received = async {
-        while let Some(chunk) = body.next().await? {
-            if chunks.send(chunk).await.is_err() {
-                break; // The disk failed, which the writer says itself.
-            }
-        }
-        Ok(())
-    }
-    .await;
-    drop(chunks);
-    let written = written.await.map_err(|_| UploadError::Lost)?;
-    received.and(written.map_err(UploadError::Disk))
-}
-
-fn write_all(
-    mut arriving: mpsc::Receiver<Bytes>,
-    mut writer: BlobWriter,
-    mut outlet: Option<Outlet>,
-) -> std::io::Result<BlobWriter> {
-    while let Some(chunk) = arriving.blocking_recv() {
-        writer.write(&chunk)?;
-        if let Some(outlet) = &mut outlet {
-            outlet.written(&writer.reader(), writer.written());
-        }
-    }
-    Ok(writer)
-}
-
-/// Cuts the body into parts as they are wanted. Returns its hash.
-async fn cut(mut body: Body, outlet: &mut Outlet) -> Result<Sha256Hash, UploadError> {
-    let (mut hasher, mut part) = (Sha256::new(), BytesMut::new());
-    while let Some(mut chunk) = body.next().await? {
-        hasher.update(&chunk);
-        while let Some(wanted) = outlet.wants()
-            && !chunk.is_empty()
-        {
-            let missing = wanted as usize - part.len();
-            part.extend_from_slice(&chunk.split_to(missing.min(chunk.len())));
-            if part.len() as u64 == wanted {
-                outlet.put(part.split().freeze()).await;
-            }
-        }
-    }
-    Ok(Sha256Hash::from_bytes(hasher.finalize().into()))
 }
 
 /// Makes the spooled bytes a blob of the disk tier, and waits a moment for it.

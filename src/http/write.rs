@@ -1,0 +1,157 @@
+//! PUT, and whatever else is no read and no removal: decided by its head, before `100 Continue` where
+//! the client waits for that, and then taken in.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use actix_web::http::Method;
+use actix_web::http::header::HeaderMap;
+use actix_web::web::Payload;
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
+
+use crate::asker::asking;
+use crate::gateway::error::UploadError;
+use crate::gateway::upload::{Admitted, Uploaded};
+use crate::metrics::labels::Kind;
+
+use super::auth::Scope;
+use super::client::Client;
+use super::error::Refusal;
+use super::receive::{self, Decided};
+use super::reply::Reply;
+use super::routes::{Route, Routed};
+use super::{Front, READ_METHODS, Refused};
+
+/// Methods of what can be uploaded.
+const OBJECT_METHODS: &str = "GET, HEAD, PUT";
+
+/// Methods of what can be deleted and not uploaded.
+const REMOVABLE: &str = "GET, HEAD, DELETE";
+
+/// Methods of what can be uploaded and deleted.
+const ALL_METHODS: &str = "GET, HEAD, PUT, DELETE";
+
+impl Front {
+    /// Decides on an upload before `100 Continue`. `Err` is the final answer; on `Ok` the client may
+    /// send its body, and the decision travels with the request.
+    pub async fn expect(
+        &self,
+        request: actix_http::Request,
+    ) -> Result<actix_http::Request, HttpResponse> {
+        if request.method() != Method::PUT {
+            return Ok(request);
+        }
+        let mut seen = self.observe(request.method(), request.uri());
+        let found = self.find(request.method(), request.uri(), request.headers());
+        let decided = match found {
+            Ok(routed) => {
+                seen.kind = routed.route.kind();
+                let decision = self.decide(&routed, request.headers(), request.peer_addr(), true);
+                asking(Arc::clone(&seen.id), decision).await
+            }
+            Err(refusal) => Err(refusal),
+        };
+        match decided {
+            Ok(Some(Admitted::Existing)) => {
+                Err(seen.answer(Reply::own(receive::taken(Uploaded::Existing))))
+            }
+            Ok(Some(Admitted::Wanted(leave))) => {
+                seen.withdraw();
+                request.extensions_mut().insert(Decided { leave });
+                Ok(request)
+            }
+            Ok(None) => {
+                seen.withdraw();
+                Ok(request)
+            }
+            Err(refusal) => {
+                let about_nar = seen.kind == Kind::Nar;
+                // Nothing of the body was read, so any client can come back with it.
+                let (client, refused) = (Client::Nix, Refused::plainly(refusal));
+                let reply = self.refuse(refused, client, &mut seen, about_nar);
+                Err(seen.answer(reply))
+            }
+        }
+    }
+
+    /// Answers a PUT, on which the `expect` hook may have `decided`, or a method that is nobody's.
+    pub(super) async fn write(
+        &self,
+        request: &HttpRequest,
+        routed: Routed,
+        decided: Option<Decided>,
+        payload: Payload,
+    ) -> Result<Reply, Refused> {
+        let admitted = match (request.method(), decided) {
+            (&Method::PUT, Some(Decided { leave })) => Ok(Some(Admitted::Wanted(leave))),
+            (&Method::PUT, None) => {
+                self.decide(&routed, request.headers(), request.peer_addr(), false)
+                    .await
+            }
+            _ => Err(Refusal::Method {
+                allow: self.allowed(&routed.route),
+            }),
+        };
+        match admitted {
+            Ok(Some(Admitted::Wanted(leave))) => {
+                let taken = receive::take(&self.gateway, *leave, payload).await;
+                let uploaded = taken.map_err(|cause| Refused::plainly(Refusal::Upload(cause)))?;
+                Ok(Reply::own(receive::taken(uploaded)))
+            }
+            Ok(Some(Admitted::Existing) | None) => {
+                receive::drain(payload).await;
+                Ok(Reply::own(receive::taken(Uploaded::Existing)))
+            }
+            Err(refusal) => {
+                receive::drain(payload).await;
+                Err(Refused::plainly(refusal))
+            }
+        }
+    }
+
+    /// The methods that the route takes here.
+    pub(super) fn allowed(&self, route: &Route) -> &'static str {
+        let puts = self.gateway.takes_uploads();
+        match route {
+            Route::Object(_) => match (puts, self.takes_removals()) {
+                (true, true) => ALL_METHODS,
+                (true, false) => OBJECT_METHODS,
+                (false, true) => REMOVABLE,
+                (false, false) => READ_METHODS,
+            },
+            Route::CacheInfo if puts => OBJECT_METHODS,
+            Route::CacheInfo | Route::Home | Route::Health | Route::Ready | Route::Metrics => {
+                READ_METHODS
+            }
+        }
+    }
+
+    /// Decides on a PUT, whose body `waits` for that or comes at once. `None`: it is accepted and
+    /// ignored.
+    async fn decide(
+        &self,
+        routed: &Routed,
+        headers: &HeaderMap,
+        peer: Option<SocketAddr>,
+        waits: bool,
+    ) -> Result<Option<Admitted>, Refusal> {
+        let writable = matches!(routed.route, Route::Object(_) | Route::CacheInfo);
+        if !writable {
+            return Err(Refusal::Method {
+                allow: READ_METHODS,
+            });
+        }
+        if !self.gateway.takes_uploads() {
+            return Err(Refusal::Upload(UploadError::Disabled));
+        }
+        let by = self.authorise(routed, headers, Scope::Write, peer)?;
+        let by = by.unwrap_or_default();
+        match &routed.route {
+            Route::Object(key) => {
+                let admitted = receive::decide(&self.gateway, key, headers, waits, by).await;
+                admitted.map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+}
