@@ -1,8 +1,9 @@
 //! An object is removed: from the bucket, if that is asked for, and then from every tier.
 //!
 //! In this order nobody who asks in between can bring it back into a tier for longer than it takes,
-//! and a bucket that fails leaves everything as it was. A fill that was under way keeps its readers,
-//! and what it stores is forgotten when its NAR is removed again.
+//! and a bucket that fails leaves everything as it was. A fill that was under way keeps its readers
+//! and is not kept itself: one that has not begun to write finds that it was forgotten, one that has
+//! is told so when it would become a blob.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,8 @@ impl Gateway {
     }
 
     async fn forget(&self, at: &ObjectKey) -> Result<(), GatewayError> {
+        // Before the blob goes: whoever reserves room for it after that asks whether it is forgotten.
+        self.fills.forget(at);
         let (disk, blob) = (self.disk.clone(), at.clone());
         let removing = tokio::task::spawn_blocking(move || disk.remove(&blob));
         self.epochs.written(at, || {
@@ -52,7 +55,6 @@ impl Gateway {
             self.room.present.forget(at);
         });
         self.lookups.forget(at);
-        self.fills.forget(at);
         // Whether there was a blob is nobody's concern here.
         let removed = removing.await;
         removed.map(drop).map_err(|_| no_answer(at, NoAnswer::Lost))

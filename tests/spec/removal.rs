@@ -3,7 +3,8 @@
 use narwharf::config::token;
 use secrecy::SecretString;
 
-use crate::bed::{Built, Package, TestBed, delete, get, head, put};
+use crate::bed::r2sim::{Fault, Operation, Rule};
+use crate::bed::{Built, MIB, Package, TestBed, delete, get, head, put};
 
 const ADMIN: &str = "an-admins-token";
 
@@ -112,9 +113,37 @@ async fn what_is_removed_from_the_bucket_is_gone_at_once_and_may_come_back() {
     }
 }
 
+/// Its readers get what they were promised; nobody after them does.
+#[tokio::test]
+async fn a_fill_under_way_does_not_bring_back_what_is_removed() {
+    for (at, held) in [
+        ("before the first byte", Fault::HoldFirstByte),
+        ("half-way", Fault::HoldAfter(MIB as u64)),
+    ] {
+        let bed = bed_with_admin().await;
+        let hello = bed
+            .bucket
+            .publish(Package::named("hello").nar_bytes(2 * MIB));
+        let held = bed.bucket.fault(Rule::get(&hello.nar).plays(held));
+        let reading = bed.ask(get(&hello.nar));
+        held.until_played(1).await;
+        if at == "half-way" {
+            bed.until("some of it is here", || !bed.temporary_files().is_empty())
+                .await;
+        }
+        let request = delete(&format!("{}?bucket=1", hello.nar)).token(ADMIN);
+        assert_eq!(bed.ask(request).await.status, 200);
+        held.release();
+        assert!(reading.await.is(&hello.nar_bytes), "{at}");
+        bed.at_rest().await;
+        assert_eq!(bed.metric("narwharf_disk_blobs"), 0, "{at}");
+        assert_eq!(bed.metric("narwharf_disk_state{state=\"ok\"}"), 1);
+        assert_eq!(bed.ask(get(&hello.nar)).await.status, 404, "{at}");
+    }
+}
+
 #[tokio::test]
 async fn a_bucket_that_fails_is_no_removal() {
-    use crate::bed::r2sim::{Fault, Operation, Rule};
     let bed = bed_with_admin().await;
     let hello = pushed(&bed, Package::named("hello")).await;
     let sick = Rule::on(Operation::DeleteObject).plays(Fault::Status(500, "InternalError"));

@@ -184,14 +184,20 @@ async fn keep(gateway: &Gateway, fill: &Arc<Fill>, writer: BlobWriter, about: Bl
     }
 }
 
-/// Room for `len` bytes, or the reason why there is none. Evicting touches the disk, so it blocks.
+/// Room for `len` bytes, or the reason why there is none: the object's removal meanwhile is one.
+/// Evicting touches the disk, so it blocks.
 async fn reserve(
     gateway: &Gateway,
     fill: &Arc<Fill>,
     len: u64,
 ) -> Result<Result<BlobWriter, NoRoom>, GatewayError> {
     let (disk, key) = (gateway.disk.clone(), fill.key.object().clone());
-    blocking(fill, move || disk.reserve(&key, len)).await
+    let reserved = blocking(fill, move || disk.reserve(&key, len)).await?;
+    let listed = gateway.fills.find(&fill.key);
+    Ok(match listed.is_some_and(|listed| Arc::ptr_eq(&listed, fill)) {
+        true => reserved,
+        false => Err(NoRoom::Removed),
+    })
 }
 
 fn version_of(fill: &Fill) -> Option<&Version> {

@@ -177,9 +177,11 @@ impl Inner {
         }
     }
 
-    /// Removes whatever blob the key has. `false`: none, or it could not be removed.
+    /// Removes whatever blob the key has or is about to have. `false`: none, or it could not be
+    /// removed.
     pub fn remove(&self, key: &ObjectKey) -> bool {
         let _moving = locked(&self.moves);
+        self.writing.removed(key);
         match files::unlink_blob(&self.layout.place(key)) {
             Ok(was_there) => {
                 self.strike(key);

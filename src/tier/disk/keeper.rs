@@ -138,7 +138,7 @@ fn probe(tier: &Arc<Inner>) -> io::Result<()> {
     let _grant = match tier.grant(cost(BLOCK)) {
         Ok(grant) => grant,
         // No room in the books says nothing against the disk.
-        Err(NoRoom::Full | NoRoom::TooLarge) => return Ok(()),
+        Err(NoRoom::Full | NoRoom::TooLarge | NoRoom::Removed) => return Ok(()),
         Err(NoRoom::Disk(error)) => return Err(error),
     };
     let path = tier.layout.temporary(tier.serial());

@@ -36,6 +36,7 @@ mod shelves;
 mod survey;
 mod walk;
 mod writer;
+mod writing;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -53,6 +54,7 @@ use hand::{Bell, Hand};
 use health::Health;
 use index::{Index, Place};
 use layout::Layout;
+use writing::Writing;
 
 pub use audit::{Audit, Listed, Verdict};
 pub use blob::{Blob, BlobLookup};
@@ -75,6 +77,8 @@ pub enum NoRoom {
     TooLarge,
     #[error("the disk tier is full of what is being written or read")]
     Full,
+    #[error("removed while it was asked for")]
+    Removed,
     #[error("the disk: {0}")]
     Disk(#[source] io::Error),
 }
@@ -101,6 +105,7 @@ struct Inner {
     /// Sounds when `Books::phase` changes.
     progress: Condvar,
     moves: Mutex<()>,
+    writing: Writing,
     evicting: Mutex<()>,
     /// Bytes written to temporaries.
     written: AtomicU64,
@@ -131,6 +136,7 @@ impl DiskTier {
             books: Mutex::new(Books::new(settings.capacity)),
             progress: Condvar::new(),
             moves: Mutex::default(),
+            writing: Writing::default(),
             evicting: Mutex::default(),
             written: AtomicU64::new(0),
             preallocates: AtomicBool::new(true),
@@ -184,7 +190,8 @@ impl DiskTier {
         self.inner.quarantine(key, blob);
     }
 
-    /// Removes a key's blob. `false`: there was none, or (logged) it could not be removed.
+    /// Removes a key's blob, and lets none become one that is being written now. `false`: there was
+    /// none, or (logged) it could not be removed.
     pub fn remove(&self, key: &ObjectKey) -> bool {
         self.inner.is_claimed() && self.inner.remove(key)
     }

@@ -23,6 +23,7 @@ use super::extents::Extents;
 use super::files::{self, BLOCK, allocated};
 use super::layout::Place;
 use super::shelves::{Entry, Facts};
+use super::writing::Claim;
 use super::{Inner, NoRoom, content, locked};
 use crate::nix::hash::Sha256Hash;
 use crate::nix::key::ObjectKey;
@@ -59,6 +60,7 @@ pub struct BlobWriter {
     /// How many bytes from the start are in `hash`.
     hashed: u64,
     grant: Option<Grant>,
+    claim: Claim,
 }
 
 /// A file that is removed unless it was renamed.
@@ -123,6 +125,7 @@ impl Inner {
             hash: Sha256::new(),
             hashed: 0,
             grant: Some(grant),
+            claim: self.writing.begin(key),
         })
     }
 
@@ -227,13 +230,15 @@ impl BlobWriter {
 
     /// Makes what was written the blob of its key, in place of an older one. Blocks while the disk
     /// syncs. Errors lose the blob and nothing else; a failed sync is never tried again, because
-    /// the kernel may have dropped the pages it could not write.
+    /// the kernel may have dropped the pages it could not write. One whose key was removed since it was
+    /// reserved is lost too.
     pub fn publish(mut self, about: BlobFacts) -> io::Result<Blob> {
         let published = self
             .seal(&about)
             .and_then(|beside| self.land(&about, beside));
         match &published {
             Ok(_) => self.tier.health.worked(),
+            Err(_) if self.claim.is_void() => {}
             Err(error) => self.tier.health.failed(error),
         }
         published
@@ -270,6 +275,9 @@ impl BlobWriter {
         let tier = Arc::clone(&self.tier);
         let mut blocks = allocated(&self.file.metadata()?);
         let moving = locked(&tier.moves);
+        if self.claim.is_void() {
+            return Err(io::Error::other("it was removed while it was written"));
+        }
         for path in std::iter::once(&self.place.path).chain(&self.place.sidecar) {
             if !files::may_replace(path)? {
                 let text = format!("{} is no file of this cache", path.display());

@@ -168,6 +168,13 @@ enum Step {
     Quarantine { nar: usize },
 }
 
+/// A blob being written.
+struct Begun {
+    nar: usize,
+    removed: bool,
+    writer: BlobWriter,
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0usize..12, 0usize..300_000).prop_map(|(nar, len)| Step::Reserve { nar, len }),
@@ -188,19 +195,23 @@ proptest! {
     fn the_books_cover_the_disk(steps in prop::collection::vec(step(), 1..40)) {
         let bed = Bed::with_capacity(MIB);
         let tier = bed.open();
-        let mut begun: Vec<BlobWriter> = Vec::new();
+        let mut begun: Vec<Begun> = Vec::new();
         for step in steps {
             match step {
                 Step::Reserve { nar: n, len } => if let Ok(mut writer) = tier.reserve(&nar(n), len as u64) {
                     writer.write(&vec![7; len / 2]).unwrap();
-                    begun.push(writer);
+                    begun.push(Begun { nar: n, removed: false, writer });
                 },
-                Step::Publish => if let Some(writer) = begun.pop() {
-                    writer.publish(facts()).unwrap();
+                Step::Publish => if let Some(begun) = begun.pop() {
+                    prop_assert_eq!(begun.writer.publish(facts()).is_err(), begun.removed);
                 },
                 Step::Drop => drop(begun.pop()),
                 Step::Lookup { nar: n } => drop(tier.lookup(&nar(n))),
-                Step::Remove { nar: n } => drop(tier.remove(&nar(n))),
+                Step::Remove { nar: n } => {
+                    tier.remove(&nar(n));
+                    let same = begun.iter_mut().filter(|begun| begun.nar == n);
+                    same.for_each(|begun| begun.removed = true);
+                }
                 Step::Quarantine { nar: n } => if let BlobLookup::Hit(blob) = tier.lookup(&nar(n)) {
                     tier.quarantine(&nar(n), &blob);
                 },
