@@ -7,9 +7,9 @@
 //! ```
 //! What a process that died left behind is found by [`Origin::sweep_uploads`].
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
 
@@ -26,12 +26,17 @@ use crate::nix::key::ObjectKey;
 /// For so long an abort is tried again. After that the upload is a leftover for a later start.
 const ABORT_HOLD: Duration = Duration::from_secs(60);
 
+/// How far the bucket's clock may be behind ours.
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
+
 /// One upload in parts. Dropped before it was completed, it is aborted by a task of its own.
 pub struct PartsUpload {
     origin: Origin,
     key: ObjectKey,
     id: UploadId,
     ended: AtomicBool,
+    /// Tries to begin it whose answers were lost.
+    doubt: Doubt,
     /// Called once the bucket has nothing of it any more but the object.
     then: Mutex<Option<Then>>,
     runtime: Handle,
@@ -42,8 +47,8 @@ type Then = Box<dyn FnOnce() + Send>;
 impl Origin {
     /// Begins an upload in parts. To be called on the origin's runtime, like everything here.
     ///
-    /// After an error an upload may have been begun all the same, its answer being lost: it holds
-    /// no parts, and is swept with the leftovers.
+    /// A try whose answer was lost may have begun an upload as well. It holds no parts, and is looked
+    /// for and aborted when this one has ended, or at once after an error.
     pub async fn begin_parts(
         &self,
         key: &ObjectKey,
@@ -51,24 +56,39 @@ impl Origin {
         hold: &Hold,
     ) -> Result<PartsUpload, OriginError> {
         let request = self.write(key.as_str(), Operation::Multipart, Class::Document, hold);
-        let id = self
+        let lost = OnceLock::new();
+        let since = &lost;
+        let begun = self
             .persist(
                 request,
                 |_| OriginOutcome::Found,
                 |slot| async move {
-                    let bucket = &self.0.bucket;
-                    bucket.create_upload(key.as_str(), about, &slot).await
+                    let (bucket, began) = (&self.0.bucket, self.0.clock.wall());
+                    let begun = bucket.create_upload(key.as_str(), about, &slot).await;
+                    if begun.as_ref().is_err_and(OriginError::leaves_doubt) {
+                        since.get_or_init(|| began);
+                    }
+                    begun
                 },
             )
-            .await?;
-        Ok(PartsUpload {
-            origin: self.clone(),
-            key: key.clone(),
-            id,
-            ended: AtomicBool::new(false),
-            then: Mutex::default(),
-            runtime: Handle::current(),
-        })
+            .await;
+        let doubt = Doubt(lost.into_inner());
+        match begun {
+            Ok(id) => Ok(PartsUpload {
+                origin: self.clone(),
+                key: key.clone(),
+                id,
+                ended: AtomicBool::new(false),
+                doubt,
+                then: Mutex::default(),
+                runtime: Handle::current(),
+            }),
+            Err(cause) => {
+                let (origin, key) = (self.clone(), key.clone());
+                tokio::spawn(async move { doubt.settle(&origin, &key, None).await });
+                Err(cause)
+            }
+        }
     }
 
     /// Aborts uploads that were begun more than `age` ago under a key that `is_ours`. Returns how
@@ -86,7 +106,7 @@ impl Origin {
             .persist(
                 request,
                 |_: &Vec<Leftover>| OriginOutcome::Found,
-                |_slot| self.0.bucket.open_uploads(),
+                |_slot| self.0.bucket.open_uploads(""),
             )
             .await?;
         let now = self.0.clock.wall();
@@ -99,6 +119,37 @@ impl Origin {
             }
         }
         Ok(swept)
+    }
+
+    async fn abort_lost(
+        &self,
+        key: &ObjectKey,
+        since: SystemTime,
+        known: Option<&UploadId>,
+    ) -> Result<usize, OriginError> {
+        let bucket = &self.0.bucket;
+        let request = Request {
+            patience: Patience::Hold(ABORT_HOLD),
+            account: Account::Free,
+            ..self.small(key.as_str(), Operation::List)
+        };
+        let found = |_: &Vec<Leftover>| OriginOutcome::Found;
+        let list = |_slot| bucket.open_uploads(key.as_str());
+        let open = self.persist(request, found, list).await?;
+        let is_known = |id: &UploadId| known.is_some_and(|known| known.is(id));
+        let ours = open.into_iter().filter(|left| {
+            left.key == key.as_str() && left.begun + CLOCK_SKEW >= since && !is_known(&left.id)
+        });
+        let mut aborted = 0;
+        for left in ours {
+            let (id, found) = (&left.id, |_: &bool| OriginOutcome::Found);
+            let look = |_slot| bucket.has_parts(key.as_str(), id);
+            if !self.persist(request, found, look).await? {
+                self.abort(key.as_str(), id).await?;
+                aborted += 1;
+            }
+        }
+        Ok(aborted)
     }
 
     /// Aborts an upload that [`PartsUpload::note`] told of. One that has ended is no error.
@@ -186,6 +237,8 @@ impl PartsUpload {
             if let Some(then) = self.take_then() {
                 then();
             }
+            let (origin, key, doubt) = (origin.clone(), self.key.clone(), self.doubt);
+            tokio::spawn(async move { doubt.settle(&origin, &key, None).await });
         }
         stored
     }
@@ -197,14 +250,35 @@ impl Drop for PartsUpload {
             return;
         }
         let (origin, key, id) = (self.origin.clone(), self.key.clone(), self.id.clone());
-        let then = self.take_then();
-        self.runtime
-            .spawn(async move { match origin.abort(key.as_str(), &id).await {
+        let (then, doubt) = (self.take_then(), self.doubt);
+        self.runtime.spawn(async move {
+            match origin.abort(key.as_str(), &id).await {
                 Ok(()) => then.into_iter().for_each(|then| then()),
                 Err(cause) => {
                     tracing::warn!(%cause, "an upload could not be aborted; a later start will do it");
                 }
-            }});
+            }
+            doubt.settle(&origin, &key, Some(&id)).await;
+        });
+    }
+}
+
+/// Since when an upload of the key may lie open of which nobody here knows; `None`: none does.
+#[derive(Debug, Clone, Copy)]
+struct Doubt(Option<SystemTime>);
+
+impl Doubt {
+    /// Aborts what is there of the kind: begun since then, and without a part, which another
+    /// gateway's upload of the same key would have soon. What is missed is swept with the leftovers.
+    async fn settle(self, origin: &Origin, key: &ObjectKey, known: Option<&UploadId>) {
+        let Some(since) = self.0 else { return };
+        match origin.abort_lost(key, since, known).await {
+            Ok(0) => {}
+            Ok(aborted) => {
+                tracing::info!(%key, aborted, "aborted uploads whose beginning got lost")
+            }
+            Err(cause) => tracing::warn!(%key, %cause, "an upload may lie open until it is swept"),
+        }
     }
 }
 

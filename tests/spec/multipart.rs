@@ -93,8 +93,8 @@ async fn up_to_one_part_it_is_one_request() {
     assert_eq!(seen(&bed, Operation::CreateMultipartUpload), 0);
 }
 
-/// One in five of all part uploads and completions fails, and the second part of each NAR for
-/// certain, each NAR with a kind of fault of its own.
+/// One in five of all part uploads and completions fails, and for certain each NAR's second part and
+/// its first beginning, each NAR with a kind of fault of its own.
 #[tokio::test]
 async fn a_bucket_in_trouble_is_not_noticed_by_the_client() {
     let bed = TestBed::with(|s| {
@@ -118,7 +118,8 @@ async fn a_bucket_in_trouble_is_not_noticed_by_the_client() {
         let second = Rule::on(Operation::UploadPart).nth(2);
         let [parts, ends] = [Operation::UploadPart, Operation::CompleteMultipartUpload]
             .map(|operation| Rule::on(operation).chance(0.2, at as u64));
-        let troubles = [second, parts, ends]
+        let begin = Rule::on(Operation::CreateMultipartUpload).nth(1);
+        let troubles = [second, parts, ends, begin]
             .map(|rule| bed.bucket.fault(rule.key(&big.nar).plays(fault.clone())));
         let asking = bed.ask(put(&big.nar, &big.nar_bytes).header("User-Agent", NEW_NIX));
         under_way.push((big, fault, troubles, asking));

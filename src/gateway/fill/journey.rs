@@ -194,10 +194,12 @@ async fn reserve(
     let (disk, key) = (gateway.disk.clone(), fill.key.object().clone());
     let reserved = blocking(fill, move || disk.reserve(&key, len)).await?;
     let listed = gateway.fills.find(&fill.key);
-    Ok(match listed.is_some_and(|listed| Arc::ptr_eq(&listed, fill)) {
-        true => reserved,
-        false => Err(NoRoom::Removed),
-    })
+    Ok(
+        match listed.is_some_and(|listed| Arc::ptr_eq(&listed, fill)) {
+            true => reserved,
+            false => Err(NoRoom::Removed),
+        },
+    )
 }
 
 fn version_of(fill: &Fill) -> Option<&Version> {

@@ -71,6 +71,13 @@ pub enum UploadId {
     Directory(Arc<directory::Assembly>),
 }
 
+impl UploadId {
+    /// Whether both name the same upload at a bucket that has names for them.
+    pub fn is(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::S3(one), Self::S3(other)) if one == other)
+    }
+}
+
 /// The acknowledgement of one part, needed to complete its upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PartTag {
@@ -240,11 +247,20 @@ impl Bucket {
         }
     }
 
-    /// Uploads in parts that were begun and not ended. A directory sweeps its own at its start.
-    pub async fn open_uploads(&self) -> Result<Vec<Leftover>, OriginError> {
+    /// Uploads in parts, of keys that begin with `below`, that were begun and not ended. A directory
+    /// sweeps its own at its start.
+    pub async fn open_uploads(&self, below: &str) -> Result<Vec<Leftover>, OriginError> {
         match self {
-            Self::S3(bucket) => bucket.open_uploads().await,
+            Self::S3(bucket) => bucket.open_uploads(below).await,
             Self::Directory(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Whether an upload in parts has any yet.
+    pub async fn has_parts(&self, key: &str, id: &UploadId) -> Result<bool, OriginError> {
+        match (self, id) {
+            (Self::S3(bucket), UploadId::S3(id)) => bucket.has_parts(key, id).await,
+            _ => Err(another_buckets(key)),
         }
     }
 

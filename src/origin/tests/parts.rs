@@ -32,8 +32,12 @@ async fn begin(bed: &Bed) -> PartsUpload {
 }
 
 async fn until_none_is_open(bed: &Bed) {
+    until_open(bed, 0).await;
+}
+
+async fn until_open(bed: &Bed, count: usize) {
     let deadline = Instant::now() + PATIENT;
-    while !bed.sim.open_multipart_uploads().is_empty() {
+    while bed.sim.open_multipart_uploads().len() != count {
         assert!(Instant::now() < deadline, "an upload stays open");
         tokio::task::yield_now().await;
     }
@@ -63,6 +67,33 @@ async fn parts_in_any_order_make_the_object_when_they_are_completed() {
         bed.sim.log().requests_of(Operation::AbortMultipartUpload),
         0
     );
+}
+
+/// The bucket has begun two then, and one of them nobody knows.
+#[tokio::test]
+async fn an_upload_whose_beginning_got_lost_is_aborted_after_all() {
+    for completes in [true, false] {
+        let bed = Bed::start();
+        let nar = patterned(PART + 1);
+        // Another gateway's, of the same NAR at the same time.
+        let other = begin(&bed).await;
+        other.send(&parts_of(&nar)[0], &held()).await.unwrap();
+        let lost = Rule::on(Operation::CreateMultipartUpload).nth(1);
+        let lost = bed.sim.fault(lost.plays(Fault::ApplyThenReset));
+        let upload = begin(&bed).await;
+        assert_eq!(lost.played(), 1);
+        assert_eq!(bed.sim.open_multipart_uploads().len(), 3);
+        if completes {
+            let tags = send_all(&upload, &nar).await;
+            upload.complete(&tags, &held()).await.unwrap();
+        }
+        drop(upload);
+        until_open(&bed, 1).await;
+        let left = bed.sim.open_multipart_uploads();
+        assert_eq!(other.note().unwrap(), format!("{NAR}\n{}", left[0].id));
+        drop(other);
+        until_open(&bed, 0).await;
+    }
 }
 
 #[tokio::test]

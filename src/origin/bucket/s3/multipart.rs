@@ -1,5 +1,5 @@
 //! Uploads in parts (S3 API: CreateMultipartUpload, UploadPart, CompleteMultipartUpload,
-//! AbortMultipartUpload, ListMultipartUploads). One request each.
+//! AbortMultipartUpload, ListMultipartUploads, ListParts). One request each.
 
 use std::time::SystemTime;
 
@@ -124,8 +124,27 @@ impl S3 {
         }
     }
 
-    /// Uploads below our prefix that were begun and neither completed nor aborted.
-    pub async fn open_uploads(&self) -> Result<Vec<Leftover>, OriginError> {
+    /// Whether the upload has any part. One that is not known has none.
+    pub async fn has_parts(&self, key: &str, id: &str) -> Result<bool, OriginError> {
+        let request = self
+            .documents
+            .list_parts()
+            .bucket(&self.bucket)
+            .key(self.place(key))
+            .upload_id(id)
+            .max_parts(1);
+        let after = self.deadlines.first_byte(Class::Document);
+        match within(after, Wait::FirstByte, key, request.send()).await? {
+            Ok(output) => Ok(!output.parts().is_empty()),
+            Err(error) => match self.failed(key, &error) {
+                OriginError::NoUpload { .. } => Ok(false),
+                cause => Err(cause),
+            },
+        }
+    }
+
+    /// Uploads that were begun and neither completed nor aborted, of keys that begin with `below`.
+    pub async fn open_uploads(&self, below: &str) -> Result<Vec<Leftover>, OriginError> {
         const WHAT: &str = "a list of uploads";
         let (mut found, mut key_marker, mut id_marker) = (Vec::new(), None, None);
         for _ in 0..MAX_PAGES {
@@ -133,7 +152,7 @@ impl S3 {
                 .documents
                 .list_multipart_uploads()
                 .bucket(&self.bucket)
-                .prefix(&self.prefix)
+                .prefix(self.place(below))
                 .set_key_marker(key_marker.take())
                 .set_upload_id_marker(id_marker.take());
             let after = self.deadlines.first_byte(Class::Nar);
