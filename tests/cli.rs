@@ -253,7 +253,7 @@ fn verify_of_what_is_no_cache_of_ours_is_1_and_touches_nothing() {
 fn verify_beside_a_server_reads_and_asks_for_a_token_to_repair() {
     let desk = Desk::new();
     cache(&desk);
-    let (mut server, _) = serve(&desk, &[]);
+    let (mut server, _) = serve(&desk, &[], &[]);
     let told = desk.run(&["verify"], &[]);
     assert_eq!(told.code, Some(1), "{}", told.err);
     let refused = desk.run(&["verify", "--repair"], &[]);
@@ -263,17 +263,47 @@ fn verify_beside_a_server_reads_and_asks_for_a_token_to_repair() {
     assert!(refused.err.contains("--token-file"), "{}", refused.err);
 }
 
+/// With a token it has the server take out what is wrong, and only that.
+#[test]
+fn verify_beside_a_server_repairs_through_it() {
+    const ADMIN: &str = "an-admins-token";
+    let desk = Desk::new();
+    let rotten = cache(&desk);
+    let hash = narwharf::config::token::hex(&Sha256::digest(ADMIN).into());
+    desk.write(
+        "a.toml",
+        &format!("[[auth.token]]\nname = 'ops'\nsha256 = '{hash}'\nscopes = ['admin']\n"),
+    );
+    let config = ["--config", "a.toml"];
+    let (mut server, said) = serve(&desk, &config, &[]);
+    let listen = said.split_once("http://").unwrap().1;
+    let end = listen.find(|c: char| !c.is_ascii_digit() && !".:".contains(c));
+    let url = format!("http://{}", &listen[..end.unwrap_or(listen.len())]);
+    let told = desk.run(
+        &[&["verify", "--repair", "--url", &url], &config[..]].concat(),
+        &[("NARWHARF_TOKEN", ADMIN)],
+    );
+    let after = desk.run(&[&["verify"], &config[..]].concat(), &[]);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(told.code, Some(0), "{}{}", told.out, told.err);
+    assert!(told.out.contains("taken out of the cache"), "{}", told.out);
+    assert!(!rotten.exists());
+    assert_eq!(after.code, Some(0), "{}{}", after.out, after.err);
+    assert!(after.out.contains("       1 sound\n"), "{}", after.out);
+}
+
 /// Runs the server until it has said its last line, and returns what it said.
 fn banner(desk: &Desk, env: &[(&str, &str)]) -> String {
-    let (mut server, said) = serve(desk, env);
+    let (mut server, said) = serve(desk, &[], env);
     server.kill().unwrap();
     server.wait().unwrap();
     said
 }
 
-fn serve(desk: &Desk, env: &[(&str, &str)]) -> (Child, String) {
+fn serve(desk: &Desk, args: &[&str], env: &[(&str, &str)]) -> (Child, String) {
     let mut server = desk
-        .command(&[], env)
+        .command(args, env)
         .env("NARWHARF_SERVER__LISTEN", "127.0.0.1:0")
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
