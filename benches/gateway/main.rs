@@ -59,7 +59,7 @@ struct Arguments {
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// How long a turn is, where it is not over by itself
-    #[arg(long, value_parser = humantime::parse_duration, default_value = "800ms")]
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "700ms")]
     window: Duration,
     /// How far the bucket is, where it is reached
     #[arg(long, value_parser = humantime::parse_duration, default_value = "20ms")]

@@ -14,28 +14,37 @@ use crate::servers::Who;
 const DOCUMENT: &str = "docs/benchmarks.md";
 const BEGIN: &str = "<!-- figures begin -->\n";
 const END: &str = "<!-- figures end -->";
+/// A group's heading begins so.
+const SECTION: &str = "### ";
 
+/// Replaces the groups that were measured; the others stay as an earlier run left them.
 pub fn write(cases: &[Case], options: &Options) -> io::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let document = root.join(DOCUMENT);
     let text = fs::read_to_string(&document)?;
     let lost = || io::Error::other(format!("{DOCUMENT} has lost its marks"));
     let (before, rest) = text.split_once(BEGIN).ok_or_else(lost)?;
-    let (_, after) = rest.split_once(END).ok_or_else(lost)?;
-    let mut figures = format!("\n{}\n", Machine::here().line(options));
+    let (figures, after) = rest.split_once(END).ok_or_else(lost)?;
+    let mut sections: Vec<String> = figures.split(SECTION).skip(1).map(str::to_owned).collect();
     let mut groups: Vec<&str> = cases.iter().map(|case| case.group).collect();
     groups.dedup();
     for group in groups {
         let cases: Vec<&Case> = cases.iter().filter(|case| case.group == group).collect();
         let plot = format!("bench-{group}.svg");
         fs::write(root.join("docs").join(&plot), plot::svg(&cases))?;
-        let _ = write!(
-            figures,
-            "\n### {group}\n\n![{group}]({plot})\n\n{}",
+        let title = format!("{group}\n");
+        let machine = Machine::here().line(options);
+        let section = format!(
+            "{title}\n{machine}\n\n![{group}]({plot})\n\n{}\n",
             table(&cases)
         );
+        match sections.iter_mut().find(|it| it.starts_with(&title)) {
+            Some(old) => *old = section,
+            None => sections.push(section),
+        }
     }
-    fs::write(&document, format!("{before}{BEGIN}{figures}\n{END}{after}"))
+    let figures: String = sections.iter().map(|it| format!("{SECTION}{it}")).collect();
+    fs::write(&document, format!("{before}{BEGIN}\n{figures}{END}{after}"))
 }
 
 fn table(cases: &[&Case]) -> String {
