@@ -8,12 +8,13 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 CARGO_DENY := $(shell command -v cargo-deny 2>/dev/null || echo $(CACHE)/tools/bin/cargo-deny)
 DENY_CHECKS := bans licenses sources
 
-.PHONY: help test soak check tests deny advisories
+.PHONY: help test soak bench check tests deny advisories
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make test        what the tests need is installed, then everything is checked and tested"
 	@echo "make soak        what takes too long for that: about an hour"
+	@echo "make bench       what it costs beside nginx and Varnish: under ten minutes; docs/benchmarks.md explains"
 	@echo "make check       formatting and lints only"
 	@echo "make deny        licences, banned crates and sources (installs cargo-deny when missing)"
 	@echo "make advisories  known vulnerabilities (fetches the RustSec database)"
@@ -31,6 +32,10 @@ soak:
 	tests/prepare
 	cargo nextest run --locked --run-ignored only --test-threads 1 -E 'not test(/^giant::/)'
 	cargo nextest run --locked --run-ignored only --release -E 'test(/^giant::/)'
+
+bench:
+	benches/prepare
+	cargo bench --locked --bench gateway
 
 check:
 	cargo fmt --check

@@ -12,6 +12,8 @@
 
 mod plot;
 mod policies;
+#[path = "../svg.rs"]
+mod svg;
 mod traces;
 
 #[path = "../../src/tier/disk/evict/mod.rs"]

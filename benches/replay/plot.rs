@@ -1,9 +1,8 @@
-//! The curves as an SVG: a row for each trace, objects on the left and bytes on the right. Readable
-//! on light and dark pages alike.
+//! The curves as an SVG: a row for each trace, objects on the left and bytes on the right.
 
 use std::fmt::Write;
 
-use crate::{Outcome, Ratios};
+use crate::{Outcome, Ratios, svg};
 
 const WIDTH: f64 = 340.0;
 const HEIGHT: f64 = 190.0;
@@ -27,13 +26,7 @@ struct Panel<'a> {
 pub fn svg(outcomes: &[Outcome], shares: &[f64]) -> String {
     let width = LEFT * 2.0 + 2.0 * WIDTH + GAP;
     let height = TOP + outcomes.len() as f64 * (HEIGHT + GAP);
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
-         font-family=\"system-ui, sans-serif\" font-size=\"12\">\n\
-         <style>text{{fill:#1f2937}}.rule{{stroke:#9ca3af;stroke-opacity:.4}}\
-         .paper{{fill:#fff}}@media(prefers-color-scheme:dark){{text{{fill:#e5e7eb}}.paper{{fill:#111827}}}}</style>\n\
-         <rect class=\"paper\" width=\"{width}\" height=\"{height}\"/>\n"
-    );
+    let mut out = svg::begin(width, height);
     legend(&mut out, &outcomes[0]);
     for (row, outcome) in outcomes.iter().enumerate() {
         let y = TOP + row as f64 * (HEIGHT + GAP);

@@ -40,6 +40,9 @@ struct Arguments {
     /// Bytes a second for each connection, such as 25MB; unlimited without it.
     #[arg(long)]
     bandwidth: Option<ByteSize>,
+    /// Let objects be read without a signature, so that any proxy can stand before it.
+    #[arg(long)]
+    public_reads: bool,
     /// Refuse a second write to one key within a second, as R2 does.
     #[arg(long)]
     limit_writes: bool,
@@ -57,6 +60,7 @@ fn main() -> anyhow::Result<()> {
         },
         data: arguments.data,
         limit_writes: arguments.limit_writes,
+        public_reads: arguments.public_reads,
     })
     .with_context(|| format!("r2sim cannot start on {listen}"))?;
     sim.line().set_round_trip(arguments.rtt);

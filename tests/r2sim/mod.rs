@@ -58,6 +58,8 @@ pub struct Options {
     pub data: Option<PathBuf>,
     /// R2's one write a second for each key.
     pub limit_writes: bool,
+    /// Objects may be read without a signature, as from a bucket with a public address.
+    pub public_reads: bool,
 }
 
 impl Default for Options {
@@ -71,6 +73,7 @@ impl Default for Options {
             },
             data: None,
             limit_writes: false,
+            public_reads: false,
         }
     }
 }
@@ -109,7 +112,7 @@ impl R2Sim {
             limit: rules::WriteLimit::new(options.limit_writes),
         };
         let shared = Arc::new(serve::Shared {
-            s3: rules::guarded(api, &options.bucket, &options.credentials),
+            s3: rules::guarded(api, &options),
             store: store.clone(),
             faults: Arc::clone(&faults),
             log: Arc::clone(&log),

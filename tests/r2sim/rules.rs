@@ -14,6 +14,7 @@ use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
+use super::Options;
 use super::store::ObjectMeta;
 use super::uploads::UploadError;
 
@@ -64,12 +65,14 @@ impl S3Auth for Keys {
 /// The door: asked for every request whose signature was right or that had none.
 pub struct Door {
     pub bucket: String,
+    pub public_reads: bool,
 }
 
 #[async_trait::async_trait]
 impl S3Access for Door {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
-        if cx.credentials().is_none() {
+        let is_read = matches!(cx.s3_op().name(), "GetObject" | "HeadObject");
+        if cx.credentials().is_none() && !(self.public_reads && is_read) {
             return Err(s3_error!(InvalidArgument, "Authorization"));
         }
         if let Some(bucket) = cx.s3_path().get_bucket_name()
@@ -215,15 +218,12 @@ impl From<Refused> for S3Error {
 }
 
 /// The S3 service behind the door, with its signatures checked.
-pub fn guarded(
-    api: impl s3s::S3,
-    bucket: &str,
-    credentials: &Credentials,
-) -> Arc<s3s::service::S3Service> {
+pub fn guarded(api: impl s3s::S3, options: &Options) -> Arc<s3s::service::S3Service> {
     let mut builder = s3s::service::S3ServiceBuilder::new(api);
-    builder.set_auth(Keys(credentials.clone()));
+    builder.set_auth(Keys(options.credentials.clone()));
     builder.set_access(Door {
-        bucket: bucket.to_owned(),
+        bucket: options.bucket.clone(),
+        public_reads: options.public_reads,
     });
     Arc::new(builder.build())
 }

@@ -6,6 +6,8 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::RequestChecksumCalculation;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::client::{client, client_as, refusal, settings};
 use crate::r2sim::{Options, R2Sim};
@@ -332,4 +334,34 @@ async fn bytes(body: ByteStream) -> Vec<u8> {
 /// Bytes that differ from place to place, so that a shift or a swap shows.
 pub fn patterned(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at * 31 + at / 251) as u8).collect()
+}
+
+/// As from a bucket with a public address: whoever cannot sign may read, and nothing else.
+#[tokio::test]
+async fn without_a_signature_objects_are_read_where_that_is_switched_on() {
+    for (public_reads, read) in [(false, "400"), (true, "200")] {
+        let sim = R2Sim::with(Options {
+            public_reads,
+            ..Options::default()
+        })
+        .expect("start");
+        sim.put_object(KEY, "hello", "text/plain");
+        assert_eq!(unsigned(&sim, "GET").await, read);
+        assert_eq!(unsigned(&sim, "HEAD").await, read);
+        assert_eq!(unsigned(&sim, "DELETE").await, "400");
+        assert!(sim.object(KEY).is_some());
+    }
+}
+
+/// The status of an answer to a request that nobody signed.
+async fn unsigned(sim: &R2Sim, method: &str) -> String {
+    let endpoint = sim.endpoint();
+    let address = endpoint.trim_start_matches("http://");
+    let mut socket = TcpStream::connect(address).await.expect("connect");
+    let request =
+        format!("{method} /nix/{KEY} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.expect("send");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.expect("read");
+    answer.split(' ').nth(1).unwrap_or_default().to_owned()
 }
