@@ -36,6 +36,7 @@ use crate::gateway::Gateway;
 use crate::gateway::error::UploadError;
 use crate::gateway::served::How;
 use crate::gateway::upload::{Admitted, Uploaded};
+use crate::log::Access;
 use crate::metrics::Metrics;
 use crate::metrics::labels::{Kind, Source};
 
@@ -43,7 +44,7 @@ use auth::{Auth, Denied, Scope};
 use client::Client;
 use error::Refusal;
 use leaving::Leaving;
-use observe::{Observed, RequestIds};
+use observe::{Observed, Watch};
 use pages::Pages;
 use receive::Decided;
 use reply::{Reply, Sharing};
@@ -72,10 +73,9 @@ pub struct Front {
     clock: Clock,
     auth: Auth,
     pages: Pages,
-    ids: RequestIds,
+    watch: Arc<Watch>,
     namespaces: Namespaces,
     sharing: Sharing,
-    access_log: bool,
     /// Whether `/metrics` is served on the listener the request came by.
     metrics_here: bool,
     metrics_token: Option<SecretString>,
@@ -96,6 +96,7 @@ impl Front {
         config: &Config,
         gateway: Arc<Gateway>,
         metrics: Arc<Metrics>,
+        access: Access,
         clock: Clock,
     ) -> Self {
         let sharing = if config.auth.public_reads {
@@ -105,13 +106,12 @@ impl Front {
         };
         Self {
             gateway,
+            watch: Arc::new(Watch::new(Arc::clone(&metrics), access)),
             metrics,
             auth: Auth::new(&config.auth),
             pages: Pages::new(config, sharing, &clock),
-            ids: RequestIds::new(),
             namespaces: config.cache.namespaces.clone(),
             sharing,
-            access_log: config.log.access,
             metrics_here: config.metrics.enabled && config.metrics.listen.is_none(),
             metrics_token: config.metrics.token.clone(),
             leaving: Leaving::default(),
@@ -145,7 +145,9 @@ impl Front {
         if pushes {
             self.leaving.note_push();
         }
-        let mut seen = self.observe(request.method(), request.uri());
+        let mut seen = self
+            .watch
+            .begin(request.method(), request.uri(), request.peer_addr());
         let client = Client::of(request.headers());
         let decided = request.extensions_mut().remove::<Decided>();
         let found = self.find(request.method(), request.uri(), request.headers());
@@ -154,7 +156,7 @@ impl Front {
                 seen.kind = routed.route.kind();
                 let about_nar = seen.kind == Kind::Nar;
                 let answer = self.answer(&request, routed, decided, payload);
-                match asking(Arc::clone(&seen.id), answer).await {
+                match asking(seen.id, answer).await {
                     Ok(reply) => reply,
                     Err(refused) => self.refuse(refused, client, &mut seen, about_nar),
                 }
@@ -180,13 +182,15 @@ impl Front {
         if request.method() != Method::PUT {
             return Ok(request);
         }
-        let mut seen = self.observe(request.method(), request.uri());
+        let mut seen = self
+            .watch
+            .begin(request.method(), request.uri(), request.peer_addr());
         let found = self.find(request.method(), request.uri(), request.headers());
         let decided = match found {
             Ok(routed) => {
                 seen.kind = routed.route.kind();
                 let decision = self.decide(&routed, request.headers(), request.peer_addr(), true);
-                asking(Arc::clone(&seen.id), decision).await
+                asking(seen.id, decision).await
             }
             Err(refusal) => Err(refusal),
         };
@@ -215,7 +219,9 @@ impl Front {
 
     /// Answers a request that came by the metrics' own listener.
     pub async fn handle_metrics(&self, request: HttpRequest) -> HttpResponse {
-        let mut seen = self.observe(request.method(), request.uri());
+        let mut seen = self
+            .watch
+            .begin(request.method(), request.uri(), request.peer_addr());
         let answered = match (request.path(), reads(request.method())) {
             ("/metrics", true) => self.metrics_page(request.headers()),
             ("/metrics", false) => Err(Refusal::Method {
@@ -231,18 +237,6 @@ impl Front {
             }
         };
         seen.answer(reply)
-    }
-
-    fn observe(&self, method: &Method, uri: &Uri) -> Observed {
-        let target = uri.path_and_query().map_or("*", |target| target.as_str());
-        let target = target.get(..error::MAX_TARGET).unwrap_or(target).to_owned();
-        Observed::begin(
-            Arc::clone(&self.metrics),
-            self.access_log,
-            self.ids.next(),
-            method,
-            target,
-        )
     }
 
     fn find(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Routed, Refusal> {
@@ -406,7 +400,7 @@ impl Front {
             self.metrics.unknown_answers.of((reason,)).inc();
         }
         seen.refused(&refusal);
-        let response = reply::refusal(&refusal, client, &seen.id, about_nar);
+        let response = reply::refusal(&refusal, client, seen.id.as_str(), about_nar);
         Reply {
             response,
             how,
