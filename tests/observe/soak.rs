@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 
 use crate::bed::r2sim::{Fault, Operation, Rule};
 use crate::bed::{Answer, Built, KIB, Package, TestBed, get, head, put};
+use crate::counting::price_class;
 use crate::prometheus::Prometheus;
 
 const CLIENTS: u64 = 6;
@@ -197,10 +198,13 @@ async fn mixed_load(length: Duration) {
         "sum(narwharf_origin_requests_total{outcome=~\"failed|throttled\"})",
         failed.count() as f64,
     );
+    let class_a = log
+        .iter()
+        .filter(|entry| price_class(entry.asked.operation) == "a");
     agree(
         "class A",
         "narwharf_bucket_operations_total{class=\"a\"}",
-        of(Operation::PutObject).count() as f64,
+        class_a.count() as f64,
     );
 }
 
