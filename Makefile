@@ -8,13 +8,14 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 CARGO_DENY := $(shell command -v cargo-deny 2>/dev/null || echo $(CACHE)/tools/bin/cargo-deny)
 DENY_CHECKS := bans licenses sources
 
-.PHONY: help test soak check tests deny advisories
+.PHONY: help test soak check tests otel deny advisories
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make test        what the tests need is installed, then everything is checked and tested"
 	@echo "make soak        what takes too long for that: about an hour"
 	@echo "make check       formatting and lints only"
+	@echo "make otel        lints and tests of the feature that no default build has"
 	@echo "make deny        licences, banned crates and sources (installs cargo-deny when missing)"
 	@echo "make advisories  known vulnerabilities (fetches the RustSec database)"
 
@@ -42,6 +43,11 @@ tests:
 	else \
 		echo "cargo test --locked --all-targets"; cargo test --locked --all-targets; \
 	fi
+
+# Apart from `check`, since it compiles all of narwharf a second time.
+otel:
+	cargo clippy --all-targets --features otel --locked -- -D warnings
+	cargo test --features otel --locked --test observe otel::
 
 deny: $(CARGO_DENY)
 	$(CARGO_DENY) --locked check $(DENY_CHECKS)

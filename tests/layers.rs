@@ -48,6 +48,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("moka", &["tier/memory"]),
     ("sled", &["tier/disk/index"]),
     ("aws_", &["origin/bucket/s3"]),
+    ("opentelemetry", &["log/spans"]),
+    ("opentelemetry_", &["log/spans"]),
 ];
 
 /// What is wrong with one file, a line each: `src/FILE:LINE: HERE → THERE …`.

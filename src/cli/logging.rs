@@ -47,6 +47,8 @@ impl Logging {
         }
         .map_err(|error| anyhow::anyhow!("logging: {error}"))?;
         let access = Access::new(lines.writer(), log.format, coloured, log.access);
+        #[cfg(feature = "otel")]
+        let access = access.and_to(crate::log::Spans::from_environment()?);
         Ok(Self {
             lines,
             level,

@@ -15,9 +15,13 @@ use super::stamp::Stamp;
 /// What `log.level` calls these lines; they are of level `info`.
 const TARGET: &str = "narwharf::access";
 
-/// Where the lines of requests go, if anywhere.
+/// Where it is told what became of a request, if anywhere.
 #[derive(Debug, Clone)]
-pub struct Access(Option<Open>);
+pub struct Access {
+    lines: Option<Open>,
+    #[cfg(feature = "otel")]
+    spans: Option<std::sync::Arc<super::Spans>>,
+}
 
 #[derive(Debug, Clone)]
 struct Open {
@@ -62,7 +66,11 @@ pub struct Entry<'a> {
 impl Access {
     /// A log that nobody keeps.
     pub fn nowhere() -> Self {
-        Self(None)
+        Self {
+            lines: None,
+            #[cfg(feature = "otel")]
+            spans: None,
+        }
     }
 
     /// `all`: not only the slow ones.
@@ -72,12 +80,25 @@ impl Access {
             LogFormat::Text if coloured => Form::Coloured,
             LogFormat::Text => Form::Text,
         };
-        Self(Some(Open { writer, form, all }))
+        let mut access = Self::nowhere();
+        access.lines = Some(Open { writer, form, all });
+        access
+    }
+
+    /// A collector hears of every request too, whether or not it gets a line.
+    #[cfg(feature = "otel")]
+    pub fn and_to(mut self, spans: Option<super::Spans>) -> Self {
+        self.spans = spans.map(std::sync::Arc::new);
+        self
     }
 
     /// Writes the line of a request, if there is to be one.
     pub fn write(&self, entry: &Entry<'_>) {
-        let Some(Open { writer, form, all }) = &self.0 else {
+        #[cfg(feature = "otel")]
+        if let Some(spans) = &self.spans {
+            spans.tell(entry);
+        }
+        let Some(Open { writer, form, all }) = &self.lines else {
             return;
         };
         if (*all || entry.slow.is_some()) && tracing::enabled!(target: TARGET, Level::INFO) {

@@ -7,7 +7,11 @@
 
 mod access;
 mod lines;
+#[cfg(feature = "otel")]
+mod spans;
 mod stamp;
 
 pub use access::{Access, Entry};
 pub use lines::{Lines, MEMORY, Writer};
+#[cfg(feature = "otel")]
+pub use spans::Spans;

@@ -14,7 +14,7 @@ use crate::bed::r2sim::{Fault, R2Sim, Rule};
 use crate::bed::{Answer, Connection, PATIENCE, Request, get};
 
 /// The program over an r2sim.
-struct Program {
+pub struct Program {
     process: Child,
     address: SocketAddr,
     bucket: R2Sim,
@@ -25,7 +25,7 @@ struct Program {
 }
 
 impl Program {
-    fn start(settings: &[(&str, &str)]) -> Self {
+    pub fn start(settings: &[(&str, &str)]) -> Self {
         let mut program = Self::unread(settings);
         let log = program.take_log();
         let (heard, saying) = channel();
@@ -88,7 +88,7 @@ impl Program {
         BufReader::new(self.process.stderr.take().expect("not taken yet"))
     }
 
-    async fn ask(&self, request: Request) -> Answer {
+    pub async fn ask(&self, request: Request) -> Answer {
         Connection::open(self.address).await.ask(&request).await
     }
 
@@ -115,7 +115,7 @@ impl Program {
     }
 
     /// Ends it, and returns what it had to say until then.
-    fn end(mut self) -> (ExitStatus, Vec<Value>) {
+    pub fn end(mut self) -> (ExitStatus, Vec<Value>) {
         self.signal(rustix::process::Signal::TERM);
         let ended = self.process.wait().unwrap();
         let mut said = std::mem::take(&mut self.said);
