@@ -111,19 +111,20 @@ pub fn run(
     on_start: impl FnOnce(&Running),
 ) -> Result<(), StartError> {
     let running = start(config, access)?;
+    // Before anybody is told where the server is, and may send it one.
+    let within = running.engine().enter();
+    let mut signals = drain::Signals::listen().map_err(|cause| StartError::System {
+        what: "cannot wait for signals",
+        cause,
+    })?;
+    drop(within);
     on_start(&running);
     drain::announce_ready();
-    running
-        .engine()
-        .block_on(drain::signal(|| {
-            if let Some(config) = reload() {
-                running.replace_tokens(&config.auth.tokens);
-            }
-        }))
-        .map_err(|cause| StartError::System {
-            what: "cannot wait for signals",
-            cause,
-        })?;
+    running.engine().block_on(signals.until_the_end(|| {
+        if let Some(config) = reload() {
+            running.replace_tokens(&config.auth.tokens);
+        }
+    }));
     drain::announce_stopping();
     running.stop();
     Ok(())
