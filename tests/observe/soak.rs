@@ -185,7 +185,7 @@ async fn mixed_load(length: Duration) {
         log.iter()
             .filter(move |entry| entry.asked.operation == operation)
     };
-    let read = of(Operation::GetObject).filter(|entry| entry.status == Some(200));
+    let read = of(Operation::GetObject).filter(|entry| matches!(entry.status, Some(200 | 206)));
     let sent: u64 = read.map(|entry| entry.sent).sum();
     agree(
         "bytes from the bucket",
