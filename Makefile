@@ -8,7 +8,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 CARGO_DENY := $(shell command -v cargo-deny 2>/dev/null || echo $(CACHE)/tools/bin/cargo-deny)
 DENY_CHECKS := bans licenses sources
 
-.PHONY: help test soak bench check tests deny advisories
+.PHONY: help test soak bench check tests otel deny advisories
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make soak        what takes too long for that: about an hour"
 	@echo "make bench       what it costs beside nginx and Varnish: under ten minutes; docs/benchmarks.md explains"
 	@echo "make check       formatting and lints only"
+	@echo "make otel        lints and tests of the feature that no default build has"
 	@echo "make deny        licences, banned crates and sources (installs cargo-deny when missing)"
 	@echo "make advisories  known vulnerabilities (fetches the RustSec database)"
 
@@ -49,6 +50,11 @@ tests:
 	else \
 		echo "cargo test --locked --all-targets"; cargo test --locked --all-targets; \
 	fi
+
+# Apart from `check`, since it compiles all of narwharf a second time.
+otel:
+	cargo clippy --all-targets --features otel --locked -- -D warnings
+	cargo test --features otel --locked --test observe otel::
 
 deny: $(CARGO_DENY)
 	$(CARGO_DENY) --locked check $(DENY_CHECKS)

@@ -1,9 +1,10 @@
-//! What does it cost to be watched? CPU time of a narinfo that is warm in memory, with the access log
-//! and without, and of the counting alone.
+//! What does it cost to be watched? CPU time of a narinfo that is warm in memory, with and without
+//! metrics and the access log; and of the counting alone, by one thread and by two at once.
 //!
-//! The program is started anew for each setting and asked over one connection; what is read is the CPU
-//! time of all its threads, so neither the client nor a busy machine is in it. Rounds alternate
-//! between the settings and the least of each counts, as noise only adds.
+//! The program is started anew for each setting and asked over two connections, one after the other
+//! on each; what is read is the CPU time of all its threads, so neither the clients nor a busy machine
+//! is in it. Rounds alternate between the settings, and what counts is the least of each, since noise
+//! only adds. `WATCHED=path` asks another build of the program.
 //! `cargo bench --bench watching`; `cargo test --bench watching` runs it small.
 
 use std::fs;
@@ -12,10 +13,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use narwharf::metrics::Metrics;
 use narwharf::metrics::labels::{Kind, Method, Outcome, Source, Status, Tier};
+use narwharf::metrics::{Metrics, Over};
 
 const KEY: &str = "0c2sx4hd0v9yq6gf6v0f5wx0gl3i2c8j.narinfo";
 
@@ -28,16 +29,30 @@ NarHash: sha256:0sc3rk37jlqskzhmcq2jzi8ddbdcpc7y0glwl805f9jl0qlyp058\n\
 NarSize: 226560\n\
 References: \n";
 
+/// Connections that ask at once.
+const CLIENTS: u32 = 2;
+
 /// The settings that are compared: a name, and what is said in the environment.
-const SETTINGS: [(&str, &[(&str, &str)]); 3] = [
-    ("no access log", &[("NARWHARF_LOG__ACCESS", "false")]),
-    ("access log, text", &[("NARWHARF_LOG__FORMAT", "text")]),
-    ("access log, json", &[("NARWHARF_LOG__FORMAT", "json")]),
+const SETTINGS: [(&str, &[(&str, &str)]); 5] = [
+    (
+        "neither",
+        &[
+            ("NARWHARF_METRICS__ENABLED", "false"),
+            ("NARWHARF_LOG__ACCESS", "false"),
+        ],
+    ),
+    ("metrics", &[("NARWHARF_LOG__ACCESS", "false")]),
+    ("access log", &[("NARWHARF_METRICS__ENABLED", "false")]),
+    ("metrics, access log", &[]),
+    (
+        "metrics, access log as JSON",
+        &[("NARWHARF_LOG__FORMAT", "json")],
+    ),
 ];
 
 fn main() {
     let small = !std::env::args().any(|word| word == "--bench");
-    let (rounds, requests) = if small { (1, 200) } else { (7, 20_000) };
+    let (rounds, requests) = if small { (1, 200) } else { (11, 20_000) };
     let folder = tempfile::tempdir().expect("a temporary folder");
     fs::create_dir(folder.path().join("bucket")).expect("a bucket");
     fs::write(folder.path().join("bucket").join(KEY), NARINFO).expect("a narinfo");
@@ -48,60 +63,63 @@ fn main() {
             *least = least.min(request_cost(folder.path(), settings, requests));
         }
     }
-    let counting = counting_cost(if small { 1000 } else { 5_000_000 });
     println!("CPU time of a warm narinfo, {requests} requests a round, least of {rounds} rounds");
     for ((name, _), micros) in SETTINGS.iter().zip(least) {
         println!(
-            "  {name:<18} {micros:6.2} µs   {:+.2} µs",
+            "  {name:<28} {micros:6.2} µs   {:+.2} µs",
             micros - least[0]
         );
     }
-    println!("  counting alone     {counting:6.3} µs   (in all three)");
+    let times = if small { 1000 } else { 5_000_000 };
+    for threads in [1, 2] {
+        let cost = counting_cost(threads, times);
+        println!("  counting alone, {threads} threads    {cost:6.3} µs");
+    }
 }
 
 /// µs of CPU time for a request.
 fn request_cost(folder: &Path, settings: &[(&str, &str)], requests: u32) -> f64 {
     let program = Program::start(folder, settings);
-    let mut client = Client::connect(&program.address);
-    for _ in 0..100 {
-        client.ask();
+    let mut clients: Vec<_> = (0..CLIENTS)
+        .map(|_| Client::connect(&program.address))
+        .collect();
+    for client in &mut clients {
+        (0..100).for_each(|_| client.ask());
     }
     let before = program.cpu_nanos();
-    for _ in 0..requests {
-        client.ask();
-    }
+    std::thread::scope(|scope| {
+        for client in &mut clients {
+            scope.spawn(|| (0..requests / CLIENTS).for_each(|_| client.ask()));
+        }
+    });
     (program.cpu_nanos() - before) as f64 / f64::from(requests) / 1000.0
 }
 
 /// µs for what a warm narinfo counts: one request, one lookup, its bytes and its two times.
-fn counting_cost(times: u32) -> f64 {
+fn counting_cost(threads: usize, times: u32) -> f64 {
     let metrics = Metrics::new();
     let began = Instant::now();
-    for _ in 0..times {
-        metrics.http_in_flight.inc();
-        metrics
-            .cache_lookups
-            .of(black_box((Kind::Narinfo, Tier::Memory, Outcome::Hit)))
-            .inc();
-        metrics
-            .http_first_byte_seconds
-            .of(black_box((Kind::Narinfo, Source::Memory)))
-            .observe(0.000_02);
-        metrics.http_in_flight.dec();
-        metrics
-            .http_requests
-            .of(black_box((Kind::Narinfo, Method::Get, Status::of(200))))
-            .inc();
-        metrics
-            .http_request_seconds
-            .of(black_box((Kind::Narinfo,)))
-            .observe(0.000_03);
-        metrics
-            .http_response_bytes
-            .of(black_box((Kind::Narinfo, Source::Memory)))
-            .inc_by(500);
-    }
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| (0..times).for_each(|_| count(&metrics)));
+        }
+    });
     began.elapsed().as_secs_f64() * 1e6 / f64::from(times)
+}
+
+fn count(metrics: &Metrics) {
+    metrics.request_began();
+    metrics.looked_up(Kind::Narinfo, Tier::Memory, Outcome::Hit);
+    let took = black_box(Duration::from_micros(20));
+    metrics.request_answered(Kind::Narinfo, Source::Memory, took);
+    metrics.request_over(&Over {
+        kind: Kind::Narinfo,
+        method: Method::Get,
+        status: Status::of(200),
+        source: Source::Memory,
+        sent: 500,
+        total: took,
+    });
 }
 
 struct Program {
@@ -112,7 +130,9 @@ struct Program {
 impl Program {
     fn start(folder: &Path, settings: &[(&str, &str)]) -> Self {
         let log = fs::File::create(folder.join("log")).expect("a log");
-        let mut process = Command::new(env!("CARGO_BIN_EXE_narwharf"))
+        let own = env!("CARGO_BIN_EXE_narwharf");
+        let program = std::env::var_os("WATCHED").unwrap_or_else(|| own.into());
+        let mut process = Command::new(program)
             .env_clear()
             .current_dir(folder)
             .env("NARWHARF_SERVER__LISTEN", "127.0.0.1:0")

@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use paths::{Mention, mentions};
 
 const LEAVES: &[&str] = &[
-    "nix", "config", "metrics", "range", "clock", "body", "lookup", "object", "human", "asker",
+    "nix", "config", "metrics", "log", "range", "clock", "body", "lookup", "object", "human",
+    "asker",
 ];
 
 /// Who may use whom: the first column's module, then the modules of this crate it may name.
@@ -28,6 +29,7 @@ const ARROWS: &[(&str, &[&[&str]])] = &[
     ("nix", &[]),
     ("config", &[LEAVES]),
     ("metrics", &[LEAVES]),
+    ("log", &[LEAVES]),
     ("range", &[LEAVES]),
     ("clock", &[LEAVES]),
     ("body", &[LEAVES]),
@@ -46,6 +48,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("moka", &["tier/memory"]),
     ("sled", &["tier/disk/index"]),
     ("aws_", &["origin/bucket/s3"]),
+    ("opentelemetry", &["log/spans"]),
+    ("opentelemetry_", &["log/spans"]),
 ];
 
 /// What is wrong with one file, a line each: `src/FILE:LINE: HERE → THERE …`.

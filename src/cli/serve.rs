@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use super::banner::Banner;
-use super::{Settings, logging, netrc};
+use super::logging::Logging;
+use super::{Settings, netrc};
 use crate::config::{Config, first_token};
 use crate::server;
 
@@ -14,7 +15,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     // What is made from here on, blobs, index, bucket, tokens, is for this user alone.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let mut config = settings.load()?;
-    let log = logging::start(&config.log)?;
+    let log = Logging::start(&config.log)?;
 
     let token_file = first_token::ensure(&mut config).with_context(|| {
         let path = config.auth.upload_token_file.clone().unwrap_or_default();
@@ -31,8 +32,12 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
             .flatten()
     });
     let banner = Banner::new(&config, token_file, netrc);
-    let reload = || reread(settings);
-    server::run(config, reload, |running| {
+    let reload = || {
+        let config = reread(settings)?;
+        log.replace_level(&config.log.level);
+        Some(config)
+    };
+    server::run(config, log.access.clone(), reload, |running| {
         log.show(&running.metrics);
         banner.print(&running.started);
     })?;

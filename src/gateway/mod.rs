@@ -233,7 +233,7 @@ impl Gateway {
     /// A read counts at each tier that it passed (miss) and at the one that answered it, so the
     /// answers of all tiers together are the reads.
     fn count(&self, kind: Kind, tier: Tier, outcome: Outcome) {
-        self.metrics.cache_lookups.of((kind, tier, outcome)).inc();
+        self.metrics.looked_up(kind, tier, outcome);
     }
 
     /// Has the engine ask, and waits; a task that dies is an answer nobody knows.

@@ -35,6 +35,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Namespaces, Token};
 use crate::gateway::Gateway;
 use crate::gateway::served::How;
+use crate::log::Access;
 use crate::metrics::Metrics;
 use crate::metrics::labels::{Kind, Source};
 
@@ -42,7 +43,7 @@ use auth::{Auth, Denied, Scope};
 use client::Client;
 use error::Refusal;
 use leaving::Leaving;
-use observe::{Observed, RequestIds};
+use observe::{Observed, Watch};
 use pages::Pages;
 use receive::Decided;
 use reply::{Reply, Sharing};
@@ -62,10 +63,9 @@ pub struct Front {
     clock: Clock,
     auth: Auth,
     pages: Pages,
-    ids: RequestIds,
+    watch: Arc<Watch>,
     namespaces: Namespaces,
     sharing: Sharing,
-    access_log: bool,
     /// Whether `/metrics` is served on the listener the request came by.
     metrics_here: bool,
     metrics_token: Option<SecretString>,
@@ -86,6 +86,7 @@ impl Front {
         config: &Config,
         gateway: Arc<Gateway>,
         metrics: Arc<Metrics>,
+        access: Access,
         clock: Clock,
     ) -> Self {
         let sharing = if config.auth.public_reads {
@@ -95,13 +96,12 @@ impl Front {
         };
         Self {
             gateway,
+            watch: Arc::new(Watch::new(Arc::clone(&metrics), access)),
             metrics,
             auth: Auth::new(&config.auth),
             pages: Pages::new(config, sharing, &clock),
-            ids: RequestIds::new(),
             namespaces: config.cache.namespaces.clone(),
             sharing,
-            access_log: config.log.access,
             metrics_here: config.metrics.enabled && config.metrics.listen.is_none(),
             metrics_token: config.metrics.token.clone(),
             leaving: Leaving::default(),
@@ -135,7 +135,9 @@ impl Front {
         if pushes {
             self.leaving.note_push();
         }
-        let mut seen = self.observe(request.method(), request.uri());
+        let mut seen = self
+            .watch
+            .begin(request.method(), request.uri(), request.peer_addr());
         let client = Client::of(request.headers());
         let decided = request.extensions_mut().remove::<Decided>();
         let found = self.find(request.method(), request.uri(), request.headers());
@@ -144,7 +146,7 @@ impl Front {
                 seen.kind = routed.route.kind();
                 let about_nar = seen.kind == Kind::Nar;
                 let answer = self.answer(&request, routed, decided, payload);
-                match asking(Arc::clone(&seen.id), answer).await {
+                match asking(seen.id, answer).await {
                     Ok(reply) => reply,
                     Err(refused) => self.refuse(refused, client, &mut seen, about_nar),
                 }
@@ -163,7 +165,9 @@ impl Front {
 
     /// Answers a request that came by the metrics' own listener.
     pub async fn handle_metrics(&self, request: HttpRequest) -> HttpResponse {
-        let mut seen = self.observe(request.method(), request.uri());
+        let mut seen = self
+            .watch
+            .begin(request.method(), request.uri(), request.peer_addr());
         let answered = match (request.path(), reads(request.method())) {
             ("/metrics", true) => self.metrics_page(request.headers()),
             ("/metrics", false) => Err(Refusal::Method {
@@ -179,18 +183,6 @@ impl Front {
             }
         };
         seen.answer(reply)
-    }
-
-    fn observe(&self, method: &Method, uri: &Uri) -> Observed {
-        let target = uri.path_and_query().map_or("*", |target| target.as_str());
-        let target = target.get(..error::MAX_TARGET).unwrap_or(target).to_owned();
-        Observed::begin(
-            Arc::clone(&self.metrics),
-            self.access_log,
-            self.ids.next(),
-            method,
-            target,
-        )
     }
 
     fn find(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Routed, Refusal> {
@@ -285,7 +277,7 @@ impl Front {
             self.metrics.unknown_answers.of((reason,)).inc();
         }
         seen.refused(&refusal);
-        let response = reply::refusal(&refusal, client, &seen.id, about_nar);
+        let response = reply::refusal(&refusal, client, seen.id.as_str(), about_nar);
         Reply {
             response,
             how,

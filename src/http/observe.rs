@@ -3,6 +3,7 @@
 //! A streamed body is over when actix drops it: sent whole, or given up because the client left.
 //! So what is logged are bytes handed to the connection, not bytes promised.
 
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,55 +13,76 @@ use std::time::{Duration, Instant};
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BodyStream, BoxBody, MessageBody};
 use actix_web::http::header::{CONTENT_LENGTH, HeaderValue};
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::{Method, StatusCode, Uri};
 use bytes::Bytes;
 use futures_util::stream::empty;
 
-use crate::metrics::Metrics;
+use crate::asker::RequestId;
+use crate::log::{Access, Entry};
 use crate::metrics::labels::{self, Kind, Label, Source, Status};
+use crate::metrics::{Metrics, Over};
 
-use super::error::Refusal;
+use super::error::{self, Refusal};
 use super::reply::{CACHE_STATUS, REQUEST_ID, Reply};
 
 /// An answer whose head comes later is slow, is logged even where other requests are not, and has to
 /// say what it waited for. Ten times what a bucket across an ocean takes.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// Ids that differ within a process, and most likely between processes: a random half and a count.
+/// Where it is noted what became of requests.
 #[derive(Debug)]
-pub struct RequestIds {
+pub struct Watch {
+    metrics: Arc<Metrics>,
+    log: Access,
+    /// Of this process: its half of all ids, so that they most likely differ from other processes'.
     process: u32,
     next: AtomicU64,
 }
 
-impl RequestIds {
-    pub fn new() -> Self {
-        let process = getrandom::u32().unwrap_or_else(|_| std::process::id());
+impl Watch {
+    pub fn new(metrics: Arc<Metrics>, log: Access) -> Self {
         Self {
-            process,
+            metrics,
+            log,
+            process: getrandom::u32().unwrap_or_else(|_| std::process::id()),
             next: AtomicU64::new(1),
         }
     }
 
-    pub fn next(&self) -> Arc<str> {
+    /// A request has come, and is observed until what is returned is dropped.
+    pub fn begin(
+        self: &Arc<Self>,
+        method: &Method,
+        uri: &Uri,
+        from: Option<SocketAddr>,
+    ) -> Observed {
+        self.metrics.request_began();
         let count = self.next.fetch_add(1, Ordering::Relaxed);
-        format!("{:08x}-{count:x}", self.process).into()
-    }
-}
-
-impl Default for RequestIds {
-    fn default() -> Self {
-        Self::new()
+        let target = uri.path_and_query().map_or("*", |target| target.as_str());
+        Observed {
+            watch: Arc::clone(self),
+            started: Instant::now(),
+            id: RequestId::new(self.process, count),
+            client: from.map(|from| from.ip()),
+            method: method.clone(),
+            target: target.get(..error::MAX_TARGET).unwrap_or(target).to_owned(),
+            kind: Kind::Other,
+            answered: None,
+            sent: 0,
+            ended: false,
+            withdrawn: false,
+            why: None,
+        }
     }
 }
 
 /// A request being answered. Dropped, it is over: counted, and logged where that is wanted.
 #[derive(Debug)]
 pub struct Observed {
-    metrics: Arc<Metrics>,
-    log: bool,
+    watch: Arc<Watch>,
     started: Instant,
-    pub id: Arc<str>,
+    pub id: RequestId,
+    client: Option<IpAddr>,
     method: Method,
     target: String,
     pub kind: Kind,
@@ -87,30 +109,6 @@ struct Answer {
 }
 
 impl Observed {
-    pub fn begin(
-        metrics: Arc<Metrics>,
-        log: bool,
-        id: Arc<str>,
-        method: &Method,
-        target: String,
-    ) -> Self {
-        metrics.http_in_flight.inc();
-        Self {
-            metrics,
-            log,
-            started: Instant::now(),
-            id,
-            method: method.clone(),
-            target,
-            kind: Kind::Other,
-            answered: None,
-            sent: 0,
-            ended: false,
-            withdrawn: false,
-            why: None,
-        }
-    }
-
     /// The request is answered elsewhere, and observed there.
     pub fn withdraw(mut self) {
         self.withdrawn = true;
@@ -133,17 +131,15 @@ impl Observed {
             source,
         } = reply;
         let headers = response.headers_mut();
-        if let Ok(id) = HeaderValue::from_str(&self.id) {
+        if let Ok(id) = HeaderValue::from_str(self.id.as_str()) {
             headers.insert(REQUEST_ID, id);
         }
         if let Some(status) = how.cache_status() {
             headers.insert(CACHE_STATUS, HeaderValue::from_static(status));
         }
         let first_byte = self.started.elapsed();
-        self.metrics
-            .http_first_byte_seconds
-            .of((self.kind, source))
-            .observe(first_byte.as_secs_f64());
+        let metrics = &self.watch.metrics;
+        metrics.request_answered(self.kind, source, first_byte);
         let is_head = self.method == Method::HEAD;
         let promised = match response.body().size() {
             BodySize::Sized(len) if !is_head => Some(len),
@@ -189,45 +185,33 @@ impl Drop for Observed {
             source: Source::None,
         };
         let answer = self.answered.take().unwrap_or(left);
-        let metrics = &self.metrics;
-        metrics.http_in_flight.dec();
         if self.withdrawn {
+            self.watch.metrics.request_withdrawn();
             return;
         }
-        metrics
-            .http_requests
-            .of((
-                self.kind,
-                method_label(&self.method),
-                Status::of(answer.status),
-            ))
-            .inc();
-        metrics
-            .http_request_seconds
-            .of((self.kind,))
-            .observe(total.as_secs_f64());
-        metrics
-            .http_response_bytes
-            .of((self.kind, answer.source))
-            .inc_by(self.sent);
-        let slow = (answer.first_byte >= SLOW).then_some(answer.waited_for);
-        if self.log || slow.is_some() {
-            tracing::info!(
-                target: "narwharf::access",
-                id = &*self.id,
-                method = self.method.as_str(),
-                path = self.target,
-                kind = self.kind.as_str(),
-                status = answer.status,
-                bytes = self.sent,
-                whole = answer.promised.map_or(self.ended, |len| self.sent == len),
-                first_byte_us = answer.first_byte.as_micros() as u64,
-                total_us = total.as_micros() as u64,
-                how = answer.how,
-                why = self.why,
-                slow,
-            );
-        }
+        self.watch.metrics.request_over(&Over {
+            kind: self.kind,
+            method: method_label(&self.method),
+            status: Status::of(answer.status),
+            source: answer.source,
+            sent: self.sent,
+            total,
+        });
+        self.watch.log.write(&Entry {
+            id: self.id.as_str(),
+            client: self.client,
+            method: self.method.as_str(),
+            path: &self.target,
+            kind: self.kind.as_str(),
+            status: answer.status,
+            bytes: self.sent,
+            whole: answer.promised.map_or(self.ended, |len| self.sent == len),
+            first_byte: answer.first_byte,
+            total,
+            how: answer.how,
+            why: self.why.as_deref(),
+            slow: (answer.first_byte >= SLOW).then_some(answer.waited_for),
+        });
     }
 }
 

@@ -2,7 +2,6 @@
 //! the client waits for that, and then taken in.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use actix_web::http::Method;
 use actix_web::http::header::HeaderMap;
@@ -41,13 +40,15 @@ impl Front {
         if request.method() != Method::PUT {
             return Ok(request);
         }
-        let mut seen = self.observe(request.method(), request.uri());
+        let mut seen = self
+            .watch
+            .begin(request.method(), request.uri(), request.peer_addr());
         let found = self.find(request.method(), request.uri(), request.headers());
         let decided = match found {
             Ok(routed) => {
                 seen.kind = routed.route.kind();
                 let decision = self.decide(&routed, request.headers(), request.peer_addr(), true);
-                asking(Arc::clone(&seen.id), decision).await
+                asking(seen.id, decision).await
             }
             Err(refusal) => Err(refusal),
         };

@@ -5,6 +5,7 @@
 //! a token can never become one. Whatever routes can produce is there, at zero, from the first scrape.
 
 pub mod labels;
+mod requests;
 mod table;
 
 use std::sync::Mutex;
@@ -13,6 +14,8 @@ use prometheus::{Encoder, Histogram, IntCounter, IntGauge, Registry, TextEncoder
 
 use labels::*;
 use table::{Counters, Gauges, Histograms};
+
+pub use requests::Over;
 
 /// Seconds from 10 µs to 100 s: an answer from memory and a NAR over a slow line both fit.
 const SECONDS: &[f64] = &[
@@ -27,6 +30,7 @@ type Refresh = Box<dyn Fn(&Metrics) + Send + Sync>;
 pub struct Metrics {
     registry: Registry,
     refresh: Mutex<Vec<Refresh>>,
+    counts_requests: bool,
 
     pub http_requests: Counters<(Kind, Method, Status)>,
     pub http_request_seconds: Histograms<(Kind,)>,
@@ -74,8 +78,14 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers everything. A name used twice is a defect of this file, so it panics.
+    /// Registers everything, and counts it.
     pub fn new() -> Self {
+        Self::counting(true)
+    }
+
+    /// Registers everything; counts what each request costs to count only where `requests`. A name
+    /// used twice is a defect of this file, so it panics.
+    pub fn counting(requests: bool) -> Self {
         let registry = Registry::new();
         let build = prometheus::GaugeVec::new(
             prometheus::Opts::new("narwharf_build_info", "Always 1; the version is the label"),
@@ -266,6 +276,7 @@ impl Metrics {
                 "Log lines dropped because the log's reader was too slow",
             ),
             refresh: Mutex::default(),
+            counts_requests: requests,
             registry,
         };
         metrics.disk_state.set_only((PartState::Starting,));
@@ -325,6 +336,7 @@ pub fn observe_since(histogram: &Histogram, start: std::time::Instant) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn everything_is_there_at_the_first_scrape() {
@@ -357,6 +369,38 @@ mod tests {
                 .render()
                 .contains("kind=\"info\",method=\"PUT\",status=\"206\"} 1")
         );
+    }
+
+    #[test]
+    fn what_nobody_is_to_know_is_not_counted() {
+        for (counting, times) in [(true, 1), (false, 0)] {
+            let metrics = Metrics::counting(counting);
+            metrics.request_began();
+            metrics.looked_up(Kind::Narinfo, Tier::Memory, Outcome::Hit);
+            metrics.request_answered(Kind::Narinfo, Source::Memory, Duration::ZERO);
+            metrics.request_over(&Over {
+                kind: Kind::Narinfo,
+                method: Method::Get,
+                status: Status::of(200),
+                source: Source::Memory,
+                sent: 1,
+                total: Duration::ZERO,
+            });
+            let text = metrics.render();
+            for series in [
+                "narwharf_http_requests_total{kind=\"narinfo\",method=\"GET\",status=\"200\"}",
+                "narwharf_http_request_duration_seconds_count{kind=\"narinfo\"}",
+                "narwharf_http_first_byte_seconds_count{kind=\"narinfo\",source=\"memory\"}",
+                "narwharf_http_response_bytes_total{kind=\"narinfo\",source=\"memory\"}",
+                "narwharf_cache_lookups_total{kind=\"narinfo\",result=\"hit\",tier=\"memory\"}",
+            ] {
+                assert!(
+                    text.contains(&format!("{series} {times}\n")),
+                    "{series}\n{text}"
+                );
+            }
+            assert!(text.contains("narwharf_http_requests_in_flight 0\n"));
+        }
     }
 
     #[test]

@@ -3,10 +3,9 @@
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
-use prometheus::core::Collector;
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 use super::labels::Labels;
@@ -15,26 +14,44 @@ use super::labels::Labels;
 const PREFIX: &str = "narwharf_";
 
 /// Counters by labels.
-pub type Counters<L> = Table<L, IntCounterVec, IntCounter>;
+pub type Counters<L> = Table<L, IntCounterVec>;
 /// Gauges by labels.
-pub type Gauges<L> = Table<L, IntGaugeVec, IntGauge>;
+pub type Gauges<L> = Table<L, IntGaugeVec>;
 /// Histograms by labels.
-pub type Histograms<L> = Table<L, HistogramVec, Histogram>;
+pub type Histograms<L> = Table<L, HistogramVec>;
 
-/// One metric: its family `V` and a cell for each combination of labels `L`.
-pub struct Table<L, V, M> {
-    family: V,
-    child: fn(&V, &[&str]) -> M,
-    cells: Vec<OnceLock<M>>,
+/// Metrics that differ in their labels only; prometheus' own, of each sort.
+pub trait Family: Collector + Clone + 'static {
+    type Child;
+    fn child(&self, labels: &[&str]) -> Self::Child;
+}
+
+impl<B: MetricVecBuilder + 'static> Family for MetricVec<B> {
+    type Child = B::M;
+
+    fn child(&self, labels: &[&str]) -> B::M {
+        self.with_label_values(labels)
+    }
+}
+
+/// One metric: its family, and a cell for each combination of labels `L`.
+pub struct Table<L, F: Family> {
+    family: F,
+    cells: Vec<OnceLock<F::Child>>,
     labels: PhantomData<L>,
 }
 
-impl<L: Labels, V, M> Table<L, V, M> {
-    fn over(family: V, child: fn(&V, &[&str]) -> M, primed: impl Fn(L) -> bool) -> Self {
+impl<L: Labels, F: Family> Table<L, F> {
+    fn over(
+        registry: &Registry,
+        family: prometheus::Result<F>,
+        primed: impl Fn(L) -> bool,
+    ) -> Self {
+        let family = family.expect("a metric's definition is constant");
+        register(registry, family.clone());
         let all = L::all();
         let table = Self {
             family,
-            child,
             cells: all.iter().map(|_| OnceLock::new()).collect(),
             labels: PhantomData,
         };
@@ -45,30 +62,16 @@ impl<L: Labels, V, M> Table<L, V, M> {
     }
 
     /// The child with these labels, made on first use.
-    pub fn of(&self, labels: L) -> &M {
-        self.cells[labels.index()].get_or_init(|| (self.child)(&self.family, &labels.texts()))
+    pub fn of(&self, labels: L) -> &F::Child {
+        self.cells[labels.index()].get_or_init(|| self.family.child(&labels.texts()))
     }
 }
 
 impl<L: Labels> Counters<L> {
-    pub(super) fn new(
-        registry: &Registry,
-        name: &str,
-        help: &str,
-        primed: impl Fn(L) -> bool,
-    ) -> Self {
-        let family = IntCounterVec::new(opts(name, help), L::NAMES)
-            .expect("a metric's definition is constant");
-        register(registry, family.clone());
-        Self::over(
-            family,
-            |family, texts| family.with_label_values(texts),
-            primed,
-        )
+    pub(super) fn new(r: &Registry, name: &str, help: &str, primed: impl Fn(L) -> bool) -> Self {
+        Self::over(r, IntCounterVec::new(opts(name, help), L::NAMES), primed)
     }
-}
 
-impl<L: Labels> Counters<L> {
     /// The sum over all combinations that `counts`.
     pub fn sum(&self, counts: impl Fn(L) -> bool) -> u64 {
         let labels = L::all().into_iter().filter(|labels| counts(*labels));
@@ -78,20 +81,8 @@ impl<L: Labels> Counters<L> {
 }
 
 impl<L: Labels> Gauges<L> {
-    pub(super) fn new(
-        registry: &Registry,
-        name: &str,
-        help: &str,
-        primed: impl Fn(L) -> bool,
-    ) -> Self {
-        let family = IntGaugeVec::new(opts(name, help), L::NAMES)
-            .expect("a metric's definition is constant");
-        register(registry, family.clone());
-        Self::over(
-            family,
-            |family, texts| family.with_label_values(texts),
-            primed,
-        )
+    pub(super) fn new(r: &Registry, name: &str, help: &str, primed: impl Fn(L) -> bool) -> Self {
+        Self::over(r, IntGaugeVec::new(opts(name, help), L::NAMES), primed)
     }
 
     /// 1 for these labels, 0 for all others: how a state is shown.
@@ -104,20 +95,14 @@ impl<L: Labels> Gauges<L> {
 
 impl<L: Labels> Histograms<L> {
     pub(super) fn new(
-        registry: &Registry,
+        r: &Registry,
         name: &str,
         help: &str,
         buckets: &[f64],
         primed: impl Fn(L) -> bool,
     ) -> Self {
         let opts = HistogramOpts::new(format!("{PREFIX}{name}"), help).buckets(buckets.to_vec());
-        let family = HistogramVec::new(opts, L::NAMES).expect("a metric's definition is constant");
-        register(registry, family.clone());
-        Self::over(
-            family,
-            |family, texts| family.with_label_values(texts),
-            primed,
-        )
+        Self::over(r, HistogramVec::new(opts, L::NAMES), primed)
     }
 }
 

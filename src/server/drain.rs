@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal as listen_for};
+use tokio::signal::unix::{Signal, SignalKind, signal as listen_for};
 
 use crate::gateway::upload::SWEEP_EVERY;
 use crate::gateway::{Gateway, PULSE_EVERY};
@@ -14,22 +14,38 @@ use crate::http::Front;
 /// How long after the start old uploads are looked for, when the first rush is over.
 const FIRST_SWEEP: Duration = Duration::from_secs(60);
 
-/// Waits for SIGTERM or SIGINT; at each SIGHUP before that, calls `reload`, which may block for a
-/// moment.
-pub async fn signal(reload: impl Fn()) -> io::Result<()> {
-    let mut term = listen_for(SignalKind::terminate())?;
-    let mut int = listen_for(SignalKind::interrupt())?;
-    let mut hup = listen_for(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = term.recv() => tracing::info!("SIGTERM: draining"),
-            _ = int.recv() => tracing::info!("SIGINT: draining"),
-            _ = hup.recv() => {
-                reload();
-                continue;
+/// The signals that mean something to a server. Until there is one of these, each of them ends the
+/// process.
+pub struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    /// From now on none is lost. To be called within a runtime.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {
+            term: listen_for(SignalKind::terminate())?,
+            int: listen_for(SignalKind::interrupt())?,
+            hup: listen_for(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for SIGTERM or SIGINT; at each SIGHUP before that, calls `reload`, which may block for a
+    /// moment.
+    pub async fn until_the_end(&mut self, reload: impl Fn()) {
+        loop {
+            tokio::select! {
+                _ = self.term.recv() => tracing::info!("SIGTERM: draining"),
+                _ = self.int.recv() => tracing::info!("SIGINT: draining"),
+                _ = self.hup.recv() => {
+                    reload();
+                    continue;
+                }
             }
+            return;
         }
-        return Ok(());
     }
 }
 

@@ -31,6 +31,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::gateway::{Gateway, Signing};
 use crate::http::{Face, Front};
+use crate::log::{self, Access};
 use crate::metrics::Metrics;
 use crate::nix::signature::{InvalidKey, PublicKey, SecretKey, TrustedKeys};
 use crate::origin::{self, Origin};
@@ -105,30 +106,32 @@ pub struct Running {
 /// `None`: it has said why not, and the old ones stay.
 pub fn run(
     config: Config,
+    access: Access,
     reload: impl Fn() -> Option<Config>,
     on_start: impl FnOnce(&Running),
 ) -> Result<(), StartError> {
-    let running = start(config)?;
+    let running = start(config, access)?;
+    // Before anybody is told where the server is, and may send it one.
+    let within = running.engine().enter();
+    let mut signals = drain::Signals::listen().map_err(|cause| StartError::System {
+        what: "cannot wait for signals",
+        cause,
+    })?;
+    drop(within);
     on_start(&running);
     drain::announce_ready();
-    running
-        .engine()
-        .block_on(drain::signal(|| {
-            if let Some(config) = reload() {
-                running.replace_tokens(&config.auth.tokens);
-            }
-        }))
-        .map_err(|cause| StartError::System {
-            what: "cannot wait for signals",
-            cause,
-        })?;
+    running.engine().block_on(signals.until_the_end(|| {
+        if let Some(config) = reload() {
+            running.replace_tokens(&config.auth.tokens);
+        }
+    }));
     drain::announce_stopping();
     running.stop();
     Ok(())
 }
 
 /// Starts everything and returns once the sockets accept.
-pub fn start(config: Config) -> Result<Running, StartError> {
+pub fn start(config: Config, access: Access) -> Result<Running, StartError> {
     let system = |what| move |cause| StartError::System { what, cause };
     let signing = signing(&config.signing)?;
     let engine = Builder::new_multi_thread()
@@ -136,7 +139,8 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         .enable_all()
         .build()
         .map_err(system("cannot start the engine's threads"))?;
-    let (metrics, clock) = (Arc::new(Metrics::new()), Clock::default());
+    let (metrics, clock) = (Metrics::counting(config.metrics.enabled), Clock::default());
+    let metrics = Arc::new(metrics);
     let within = engine.enter();
     let disk = DiskTier::open(&config.disk, Arc::clone(&metrics), clock.clone())?;
     let origin = Origin::open(&config.bucket, Arc::clone(&metrics), clock.clone())?;
@@ -159,6 +163,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         &config,
         Arc::clone(&gateway),
         Arc::clone(&metrics),
+        access,
         clock.clone(),
     ));
     drain::tick(&engine, &front);
@@ -380,6 +385,10 @@ fn memory_bound(config: &Config) -> bytesize::ByteSize {
     let caches = config.memory.documents + config.memory.negative + config.disk.index_cache;
     // 72 KiB: a stalled reader's buffers; 1 MiB: chunks between the network and a file.
     bytesize::ByteSize(
-        caches + connections * (72 << 10) + requests * (1 << 20) + crate::gateway::upload::MEMORY,
+        caches
+            + connections * (72 << 10)
+            + requests * (1 << 20)
+            + crate::gateway::upload::MEMORY
+            + log::MEMORY,
     )
 }

@@ -30,6 +30,7 @@ use std::time::{Duration, Instant};
 
 use narwharf::clock::Clock;
 use narwharf::config::Config;
+use narwharf::log::Access;
 use narwharf::server::{self, Running, StartError};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
@@ -274,7 +275,7 @@ impl Drop for TestBed {
 /// Starts a gateway that no bed looks after. Starting and stopping block, and both may end a
 /// runtime, which no async task may do.
 pub async fn start(config: Config) -> Result<Running, StartError> {
-    tokio::task::spawn_blocking(move || server::start(config))
+    tokio::task::spawn_blocking(move || server::start(config, Access::nowhere()))
         .await
         .expect("a start that does not panic")
 }

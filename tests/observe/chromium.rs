@@ -6,7 +6,6 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
 
 use data_encoding::BASE64;
 use serde_json::{Value, json};
@@ -128,14 +127,20 @@ impl Chromium {
         answer["result"]["value"].clone()
     }
 
-    /// Waits until an expression is true in the page.
+    /// Waits until an expression is true in the page, which looks at it each time that it draws.
     #[track_caller]
     pub fn until(&mut self, expression: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        while self.evaluate(expression) != true {
-            assert!(Instant::now() < deadline, "never true: {expression}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let patience = PATIENCE.as_millis();
+        let came = self.evaluate(&format!(
+            "new Promise((resolve, reject) => {{ \
+             const late = performance.now() + {patience}; \
+             const look = () => {{ try {{ \
+             if ({expression}) resolve(true); \
+             else if (performance.now() > late) resolve(false); \
+             else requestAnimationFrame(look); }} catch (error) {{ reject(error); }} }}; \
+             look(); }})"
+        ));
+        assert_eq!(came, true, "never true: {expression}");
     }
 
     /// A click with the mouse in the middle of the element.
@@ -220,7 +225,7 @@ impl Chromium {
 
     fn next(&mut self) -> Value {
         self.from
-            .recv_timeout(PATIENCE)
+            .recv_timeout(2 * PATIENCE)
             .expect("a word from Chromium")
     }
 }

@@ -7,7 +7,7 @@ use narwharf::metrics::Metrics;
 use crate::scrape::{Family, Scrape};
 
 /// Name (without the prefix), type, labels.
-const CONTRACT: &[(&str, &str, &[&str])] = &[
+pub const CONTRACT: &[(&str, &str, &[&str])] = &[
     ("auth_failures_total", "counter", &["reason"]),
     ("bucket_operations_total", "counter", &["class"]),
     ("build_info", "gauge", &["version"]),

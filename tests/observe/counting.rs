@@ -160,7 +160,7 @@ pub async fn trouble(bed: &TestBed, seen: &mut Tally) {
 }
 
 /// R2's price classes (Cloudflare, "R2 pricing"): what writes or lists is A, what reads is B.
-fn price_class(operation: Operation) -> &'static str {
+pub fn price_class(operation: Operation) -> &'static str {
     match operation {
         Operation::GetObject | Operation::HeadObject | Operation::HeadBucket => "b",
         Operation::DeleteObject | Operation::DeleteObjects | Operation::AbortMultipartUpload => {

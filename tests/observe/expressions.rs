@@ -6,6 +6,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::bed::TestBed;
+use crate::contract;
 use crate::counting::{self, Tally};
 use crate::prometheus::Prometheus;
 use crate::rules;
@@ -168,4 +169,16 @@ fn every_panel_is_explained_and_every_number_has_its_unit() {
         assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}");
     }
     assert!(titles.len() > 30);
+}
+
+/// A series that nobody looks at might as well not be there.
+#[test]
+fn every_metric_is_on_the_dashboard() {
+    let shown: String = panels(&dashboard())
+        .into_iter()
+        .map(|panel| panel.expression)
+        .collect();
+    for (name, _, _) in contract::CONTRACT {
+        assert!(shown.contains(&format!("narwharf_{name}")), "{name}");
+    }
 }

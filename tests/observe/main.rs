@@ -10,6 +10,8 @@ mod contract;
 mod counting;
 mod expressions;
 mod log;
+#[cfg(feature = "otel")]
+mod otel;
 mod page;
 mod prometheus;
 mod rules;

@@ -202,6 +202,55 @@ async fn it_can_be_read_by_those_who_do_not_see_it() {
     assert_eq!(reached, true);
 }
 
+/// WCAG 2.2, 1.4.3: text is 4.5 times as light as what it stands on, or as dark.
+#[actix_web::test]
+async fn text_stands_out_by_day_and_in_the_dark() {
+    let bed = bed().await;
+    for scheme in ["light", "dark"] {
+        let mut browser = Chromium::open(1440, scheme);
+        browser.go(&format!("{}/", address(&bed)));
+        let looked_at = browser.evaluate("[...document.querySelectorAll('body *')].length");
+        assert!(looked_at.as_u64().unwrap() > 100, "{looked_at}");
+        assert_eq!(browser.evaluate(FAINT), Value::Array(vec![]), "{scheme}");
+    }
+}
+
+/// Texts that do not stand out, each with its contrast. A colour is read by painting with it.
+const FAINT: &str = "(() => {
+    const paint = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+    const colour = (text) => {
+        paint.clearRect(0, 0, 1, 1);
+        paint.fillStyle = text;
+        paint.fillRect(0, 0, 1, 1);
+        return [...paint.getImageData(0, 0, 1, 1).data];
+    };
+    const light = (rgb) => {
+        const [r, g, b] = rgb.map((part) => part / 255)
+            .map((part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const probe = document.body.appendChild(document.createElement('div'));
+    probe.style.color = 'Canvas';
+    const canvas = colour(getComputedStyle(probe).color);
+    const ground = (element) => {
+        for (; element; element = element.parentElement) {
+            const found = colour(getComputedStyle(element).backgroundColor);
+            if (found[3] === 255) return found;
+        }
+        return canvas;
+    };
+    const found = [];
+    for (const element of document.querySelectorAll('body *')) {
+        const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+        if (!own || !element.checkVisibility()) continue;
+        const text = light(colour(getComputedStyle(element).color));
+        const below = light(ground(element));
+        const contrast = (Math.max(text, below) + 0.05) / (Math.min(text, below) + 0.05);
+        if (contrast < 4.5) found.push(element.outerHTML.slice(0, 80) + ' ' + contrast.toFixed(2));
+    }
+    return found;
+})()";
+
 #[actix_web::test]
 async fn each_client_gets_the_form_it_reads() {
     let bed = bed().await;

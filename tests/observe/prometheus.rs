@@ -95,6 +95,23 @@ impl Prometheus {
         samples[0].value
     }
 
+    /// The value of a query that has one, as an operator gets it from `promtool query instant`.
+    #[track_caller]
+    pub fn promtool(&self, expression: &str) -> f64 {
+        let server = format!("http://{}", self.address);
+        let output = Command::new("promtool")
+            .args(["query", "instant", &server, expression])
+            .output()
+            .expect("promtool: tests/prepare installs it");
+        // `{} => 5 @[1431281220]`, one line for each element.
+        let text = String::from_utf8(output.stdout).expect("text");
+        let value = text.trim().split_once(" => ").and_then(|(_, rest)| {
+            let (value, _) = rest.split_once(" @[")?;
+            value.parse().ok()
+        });
+        value.unwrap_or_else(|| panic!("{expression}: {text}"))
+    }
+
     /// All rules, as Prometheus has understood them.
     pub fn rules(&self) -> Vec<Value> {
         let groups = self.api("rules", &[]).expect("rules");

@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 
 use crate::bed::r2sim::{Fault, Operation, Rule};
 use crate::bed::{Answer, Built, KIB, Package, TestBed, get, head, put};
+use crate::counting::price_class;
 use crate::prometheus::Prometheus;
 
 const CLIENTS: u64 = 6;
@@ -87,17 +88,16 @@ async fn client(
     }
 }
 
+/// Asks Prometheus, and compares.
 #[track_caller]
-fn agree(what: &str, prometheus: f64, known: u64) {
-    let off = (prometheus - known as f64).abs() / (known as f64).max(1.0);
+fn agree(prometheus: &Prometheus, what: &str, expression: &str, known: f64) {
+    let told = prometheus.promtool(expression);
+    let off = (told - known).abs() / if known > 0.0 { known } else { 1.0 };
     println!(
-        "{what:<28} Prometheus {prometheus:>14} known {known:>14} off by {:.4} %",
+        "{what:<24} promtool {told:>16} known {known:>16} off by {:.4} %",
         off * 100.0
     );
-    assert!(
-        off <= TOLERANCE,
-        "{what}: Prometheus {prometheus}, known {known}"
-    );
+    assert!(off <= TOLERANCE, "{what}: promtool {told}, known {known}");
 }
 
 async fn mixed_load(length: Duration) {
@@ -161,51 +161,50 @@ async fn mixed_load(length: Duration) {
         p.value(&format!("sum({ours})")) >= seen.requests as f64
     });
     // Everything was at rest when that scrape was made.
-    agree(
-        "requests",
-        prometheus.value(&format!("sum({ours})")),
-        seen.requests,
-    );
+    let agree = |what: &str, expression: &str, known: f64| {
+        agree(&prometheus, what, expression, known);
+    };
+    agree("requests", &format!("sum({ours})"), seen.requests as f64);
     let bytes = "sum(narwharf_http_response_bytes_total{kind!=\"other\"})";
-    agree("bytes", prometheus.value(bytes), seen.bytes);
+    agree("bytes", bytes, seen.bytes as f64);
     let unanswered = "sum(narwharf_http_requests_total{kind!=\"other\",status=\"503\"})";
-    agree("503s", prometheus.value(unanswered), seen.unanswered);
+    agree("errors (503)", unanswered, seen.unanswered as f64);
     let hits = "sum(narwharf_cache_lookups_total{result=~\"hit|negative_hit|stale\",tier!~\"bucket|substituter\"})";
     let there = "sum(narwharf_cache_lookups_total{tier=~\"bucket|substituter\"})";
-    agree(
-        "reads",
-        prometheus.value(&format!("{hits} + {there}")),
-        seen.reads,
-    );
-    agree("hits", prometheus.value(hits), seen.hits);
-    println!(
-        "hit ratio {:.4}",
-        prometheus.value(&format!("{hits} / ({hits} + {there})"))
-    );
+    agree("hits", hits, seen.hits as f64);
+    let ratio = seen.hits as f64 / seen.reads as f64;
+    agree("hit ratio", &format!("{hits} / ({hits} + {there})"), ratio);
 
     let log = bed.bucket.log().entries();
     agree(
         "requests to the bucket",
-        prometheus.value("sum(narwharf_origin_requests_total)"),
-        log.len() as u64,
+        "sum(narwharf_origin_requests_total)",
+        log.len() as f64,
     );
-    let read = log
-        .iter()
-        .filter(|entry| entry.asked.operation == Operation::GetObject && entry.status == Some(200));
+    let of = |operation| {
+        log.iter()
+            .filter(move |entry| entry.asked.operation == operation)
+    };
+    let read = of(Operation::GetObject).filter(|entry| matches!(entry.status, Some(200 | 206)));
     let sent: u64 = read.map(|entry| entry.sent).sum();
     agree(
         "bytes from the bucket",
-        prometheus.value("sum(narwharf_origin_bytes_total{direction=\"in\"})"),
-        sent,
+        "sum(narwharf_origin_bytes_total{direction=\"in\"})",
+        sent as f64,
     );
-    let written = log
+    let failed = of(Operation::GetObject).filter(|entry| entry.status.is_some_and(|s| s >= 500));
+    agree(
+        "errors of the bucket",
+        "sum(narwharf_origin_requests_total{outcome=~\"failed|throttled\"})",
+        failed.count() as f64,
+    );
+    let class_a = log
         .iter()
-        .filter(|entry| entry.asked.operation == Operation::PutObject)
-        .count();
+        .filter(|entry| price_class(entry.asked.operation) == "a");
     agree(
         "class A",
-        prometheus.value("narwharf_bucket_operations_total{class=\"a\"}"),
-        written as u64,
+        "narwharf_bucket_operations_total{class=\"a\"}",
+        class_a.count() as f64,
     );
 }
 

@@ -11,13 +11,17 @@ const ADMIN: &str = "an-admin-token";
 
 /// With an admin's token, and numbers that are for admins only where `closed`.
 async fn bed(closed: bool) -> TestBed {
+    bed_with(&[("metrics.token", "for-the-scraper")][..usize::from(closed)]).await
+}
+
+async fn bed_with(own: &[(&str, &str)]) -> TestBed {
     let hash = token::hex(&token::sha256(&ADMIN.to_owned().into()));
     TestBed::with(|settings| {
         settings.add_toml(&format!(
             "[[auth.token]]\nname = \"ops\"\nsha256 = \"{hash}\"\nscopes = [\"admin\"]"
         ));
-        if closed {
-            settings.set("metrics.token", "for-the-scraper");
+        for (key, value) in own {
+            settings.set(key, value);
         }
     })
     .await
@@ -97,4 +101,37 @@ async fn it_says_what_is_missing() {
         output.status.code() == Some(1) && said.contains("does narwharf run there?"),
         "{said}"
     );
+}
+
+/// With `metrics.enabled = false` requests are not counted, so nothing is said of them; zeros would be
+/// wrong.
+#[actix_web::test]
+async fn it_does_not_tell_what_nobody_counted() {
+    let bed = bed_with(&[("metrics.enabled", "false")]).await;
+    let hello = bed.bucket.publish(Package::named("hello"));
+    for _ in 0..4 {
+        bed.ask(get(&hello.narinfo)).await;
+    }
+    assert_eq!(bed.ask(get("metrics")).await.status, 404);
+    let scrape = crate::scrape::Scrape::parse(&bed.metrics());
+    for series in [
+        "narwharf_http_requests_total",
+        "narwharf_http_request_duration_seconds_count",
+        "narwharf_http_first_byte_seconds_count",
+        "narwharf_http_response_bytes_total",
+        "narwharf_cache_lookups_total",
+    ] {
+        assert_eq!(scrape.sum(series, &[]), 0.0, "{series}");
+    }
+
+    let output = stats(&bed, &[], Some(ADMIN));
+    let text = String::from_utf8(output.stdout).unwrap();
+    for said in [
+        "  all reads                             –                 –",
+        "  requests    –, 0 of them unanswered",
+        "  served      –: memory –,",
+        "1 of class B",
+    ] {
+        assert!(text.contains(said), "{said:?} in\n{text}");
+    }
 }

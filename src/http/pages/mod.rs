@@ -68,7 +68,9 @@ impl Pages {
 
     /// Takes note of how fast things go; once a second.
     pub fn tick(&self, metrics: &Metrics, clock: &Clock) {
-        self.recent.tick(metrics, clock.now());
+        if metrics.counts_requests() {
+            self.recent.tick(metrics, clock.now());
+        }
     }
 
     /// What `status.rs` tells. Looks at every series.

@@ -41,7 +41,7 @@ pub struct Seen<'a> {
 }
 
 /// Counters are since the start. Bytes and seconds are whole numbers, ratios run from 0 to 1, and
-/// null is what nothing is known of.
+/// null is what nothing is known of: traffic, for one, where `metrics.enabled = false`.
 pub fn status(name: &str, seen: &Seen<'_>) -> Value {
     let metrics = seen.metrics;
     metrics.refresh();
@@ -54,21 +54,22 @@ pub fn status(name: &str, seen: &Seen<'_>) -> Value {
         .origin_bytes
         .of((Origin::Bucket, Direction::In))
         .get();
+    let counted = |value: Value| Some(value).filter(|_| metrics.counts_requests());
     let operations = |class| metrics.bucket_operations.of((class,)).get();
     json!({
         "name": name,
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": seen.uptime.as_secs(),
         "requests": {
-            "total": metrics.http_requests.sum(|_| true),
-            "a_second": seen.pace.requests_a_second,
-            "in_flight": metrics.http_in_flight.get(),
+            "total": counted(metrics.http_requests.sum(|_| true).into()),
+            "a_second": counted(seen.pace.requests_a_second.into()),
+            "in_flight": counted(metrics.http_in_flight.get().into()),
             "unanswered": metrics.unknown_answers.sum(|_| true),
         },
         "bytes": {
-            "sent": metrics.http_response_bytes.sum(|_| true),
-            "a_second": seen.pace.bytes_a_second,
-            "from": sent_from,
+            "sent": counted(metrics.http_response_bytes.sum(|_| true).into()),
+            "a_second": counted(seen.pace.bytes_a_second.into()),
+            "from": counted(sent_from.into()),
         },
         "hit_ratio": {
             "last_minute": hit_ratios(seen.pace.reads),
