@@ -14,6 +14,7 @@ mod negotiate;
 mod objects;
 mod observe;
 mod pages;
+mod past;
 mod read;
 mod receive;
 mod remove;
@@ -411,6 +412,7 @@ impl Front {
             response,
             how,
             source: Source::None,
+            past: None,
         }
     }
 }

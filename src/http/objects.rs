@@ -22,6 +22,7 @@ use crate::range::{ByteRange, RangeRequest};
 
 use super::conditional::{self, Condition};
 use super::error::Refusal;
+use super::past::Past;
 use super::reply::{self, About, Reply};
 use super::{Front, Refused, negotiate};
 
@@ -41,6 +42,7 @@ impl Front {
             response,
             how,
             source: how.document_source(),
+            past: None,
         })
     }
 
@@ -126,18 +128,20 @@ impl Front {
                 Condition::NotModified => reply::nar_unchanged(&facts, self.sharing),
                 Condition::Proceed | Condition::Failed => {
                     let range = asked_range(request, facts.tag.as_ref(), facts.len, how)?;
-                    reply::nar(&facts, range, self.sharing, nothing())
+                    reply::nar(&facts, range, self.sharing, nothing(), None)
                 }
             };
             return Ok(Reply {
                 response,
                 how,
                 source: Source::None,
+                past: None,
             });
         }
         let Answered { answer, how } = self.gateway.nar(key).await;
         let nar = found(answer, how)?;
         let (facts, source) = (nar.facts.clone(), nar.source());
+        let past = request.conn_data().map(Past::by);
         let response = match conditional_on(request, facts.tag.as_ref(), how)? {
             Condition::NotModified => reply::nar_unchanged(&facts, self.sharing),
             Condition::Proceed | Condition::Failed => {
@@ -147,13 +151,14 @@ impl Front {
                     refusal: Refusal::Unknown(cause),
                     how,
                 })?;
-                reply::nar(&facts, range, self.sharing, pieces)
+                reply::nar(&facts, range, self.sharing, pieces, past.as_ref())
             }
         };
         Ok(Reply {
             response,
             how,
             source,
+            past,
         })
     }
 }

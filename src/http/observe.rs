@@ -20,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::metrics::labels::{self, Kind, Label, Source, Status};
 
 use super::error::Refusal;
+use super::past::Past;
 use super::reply::{CACHE_STATUS, REQUEST_ID, Reply};
 
 /// An answer whose head comes later is slow, is logged even where other requests are not, and has to
@@ -67,6 +68,8 @@ pub struct Observed {
     /// `None` while there is no answer; a client that left before has none ever.
     answered: Option<Answer>,
     sent: u64,
+    /// Of a body that goes past the codec, which counts for itself.
+    past: Option<Past>,
     /// The body came to its end.
     ended: bool,
     withdrawn: bool,
@@ -105,6 +108,7 @@ impl Observed {
             kind: Kind::Other,
             answered: None,
             sent: 0,
+            past: None,
             ended: false,
             withdrawn: false,
             why: None,
@@ -131,7 +135,9 @@ impl Observed {
             mut response,
             how,
             source,
+            past,
         } = reply;
+        self.past = past;
         let headers = response.headers_mut();
         if let Ok(id) = HeaderValue::from_str(&self.id) {
             headers.insert(REQUEST_ID, id);
@@ -189,6 +195,7 @@ impl Drop for Observed {
             source: Source::None,
         };
         let answer = self.answered.take().unwrap_or(left);
+        let sent = self.past.as_ref().map_or(self.sent, Past::sent);
         let metrics = &self.metrics;
         metrics.http_in_flight.dec();
         if self.withdrawn {
@@ -209,7 +216,7 @@ impl Drop for Observed {
         metrics
             .http_response_bytes
             .of((self.kind, answer.source))
-            .inc_by(self.sent);
+            .inc_by(sent);
         let slow = (answer.first_byte >= SLOW).then_some(answer.waited_for);
         if self.log || slow.is_some() {
             tracing::info!(
@@ -219,8 +226,8 @@ impl Drop for Observed {
                 path = self.target,
                 kind = self.kind.as_str(),
                 status = answer.status,
-                bytes = self.sent,
-                whole = answer.promised.map_or(self.ended, |len| self.sent == len),
+                bytes = sent,
+                whole = answer.promised.map_or(self.ended, |len| sent == len),
                 first_byte_us = answer.first_byte.as_micros() as u64,
                 total_us = total.as_micros() as u64,
                 how = answer.how,

@@ -21,6 +21,7 @@ use crate::range::ByteRange;
 
 use super::client::Client;
 use super::error::{self, Refusal};
+use super::past::Past;
 
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -35,6 +36,8 @@ pub struct Reply {
     pub response: HttpResponse,
     pub how: How,
     pub source: Source,
+    /// Where its body goes past the codec, if it does.
+    pub past: Option<Past>,
 }
 
 impl Reply {
@@ -44,6 +47,7 @@ impl Reply {
             response,
             how: How::Own,
             source: Source::None,
+            past: None,
         }
     }
 }
@@ -179,12 +183,14 @@ fn describe_nar(builder: &mut HttpResponseBuilder, facts: &NarFacts, sharing: Sh
     insert_date(builder, facts.last_modified);
 }
 
-/// A NAR, whole or a piece of it. HEAD gets the same head, and pieces that nobody reads.
+/// A NAR, whole or a piece of it. HEAD gets the same head, and pieces that nobody reads. `past`:
+/// where the connection takes the pieces from; without, the codec is given their bytes.
 pub fn nar(
     facts: &NarFacts,
     range: Option<ByteRange>,
     sharing: Sharing,
     pieces: Pieces,
+    past: Option<&Past>,
 ) -> HttpResponse {
     let mut builder = HttpResponse::build(match range {
         Some(_) => StatusCode::PARTIAL_CONTENT,
@@ -195,7 +201,12 @@ pub fn nar(
         builder.insert_header((CONTENT_RANGE, range.content_range(facts.len)));
     }
     let len = range.map_or(facts.len, ByteRange::size);
-    builder.body(SizedStream::new(len, Reading::new(pieces)))
+    match past {
+        Some(past) => builder
+            .no_chunking(len)
+            .body(past.body(pieces, len)),
+        None => builder.body(SizedStream::new(len, Reading::new(pieces))),
+    }
 }
 
 /// 304 to a condition on a NAR.

@@ -6,8 +6,10 @@
 mod connection;
 mod drain;
 mod listen;
+mod stream;
 mod takings;
 mod turns;
+mod warmth;
 
 use std::io;
 use std::net::SocketAddr;
@@ -308,6 +310,7 @@ fn speak_http(
         .h1_write_buffer_size(WRITE_BUFFER)
         .on_connect_ext(|connection: &Connection, data| {
             data.insert(connection.turn());
+            data.insert(connection.outbox());
         })
         .expect(fn_service(move |request| {
             let front = Arc::clone(&expecting);
