@@ -24,10 +24,10 @@ mod routes;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use actix_http::{Payload, Request};
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, Uri};
-use actix_web::web::Payload;
-use actix_web::{HttpMessage, HttpRequest, HttpResponse};
+use actix_web::{HttpMessage, HttpResponse};
 use secrecy::SecretString;
 
 use crate::asker::asking;
@@ -44,7 +44,7 @@ use auth::{Auth, Denied, Scope};
 use client::Client;
 use error::Refusal;
 use leaving::Leaving;
-use observe::{Observed, RequestIds};
+use observe::{Observed, RequestIds, Watched};
 use pages::Pages;
 use receive::Decided;
 use reply::{Reply, Sharing};
@@ -141,14 +141,18 @@ impl Front {
     }
 
     /// Answers a request that came by a listener of the cache.
-    pub async fn handle(&self, request: HttpRequest, payload: Payload) -> HttpResponse {
+    pub async fn handle(&self, mut request: Request) -> HttpResponse<Watched> {
+        let payload = request.take_payload();
         let pushes = request.method() == Method::PUT;
         if pushes {
             self.leaving.note_push();
         }
         let mut seen = self.observe(request.method(), request.uri());
-        let client = Client::of(request.headers());
-        let decided = request.extensions_mut().remove::<Decided>();
+        let decided = if pushes {
+            request.extensions_mut().remove::<Decided>()
+        } else {
+            None
+        };
         let found = self.find(request.method(), request.uri(), request.headers());
         let reply = match found {
             Ok(routed) => {
@@ -157,13 +161,16 @@ impl Front {
                 let answer = self.answer(&request, routed, decided, payload);
                 match asking(Arc::clone(&seen.id), answer).await {
                     Ok(reply) => reply,
-                    Err(refused) => self.refuse(refused, client, &mut seen, about_nar),
+                    Err(refused) => {
+                        let client = Client::of(request.headers());
+                        self.refuse(refused, client, &mut seen, about_nar)
+                    }
                 }
             }
             Err(refusal) => {
-                receive::drain(payload).await;
-                let refused = Refused::plainly(refusal);
-                self.refuse(refused, client, &mut seen, false)
+                Box::pin(receive::drain(payload)).await;
+                let client = Client::of(request.headers());
+                self.refuse(Refused::plainly(refusal), client, &mut seen, false)
             }
         };
         if pushes {
@@ -174,10 +181,7 @@ impl Front {
 
     /// Decides on an upload before `100 Continue`. `Err` is the final answer; on `Ok` the client may
     /// send its body, and the decision travels with the request.
-    pub async fn expect(
-        &self,
-        request: actix_http::Request,
-    ) -> Result<actix_http::Request, HttpResponse> {
+    pub async fn expect(&self, request: Request) -> Result<Request, HttpResponse> {
         if request.method() != Method::PUT {
             return Ok(request);
         }
@@ -192,9 +196,9 @@ impl Front {
             Err(refusal) => Err(refusal),
         };
         match decided {
-            Ok(Some(Admitted::Existing)) => {
-                Err(seen.answer(Reply::own(receive::taken(Uploaded::Existing))))
-            }
+            Ok(Some(Admitted::Existing)) => Err(seen
+                .answer(Reply::own(receive::taken(Uploaded::Existing)))
+                .map_into_boxed_body()),
             Ok(Some(Admitted::Wanted(leave))) => {
                 seen.withdraw();
                 request.extensions_mut().insert(Decided { leave });
@@ -209,13 +213,13 @@ impl Front {
                 // Nothing of the body was read, so any client can come back with it.
                 let (client, refused) = (Client::Nix, Refused::plainly(refusal));
                 let reply = self.refuse(refused, client, &mut seen, about_nar);
-                Err(seen.answer(reply))
+                Err(seen.answer(reply).map_into_boxed_body())
             }
         }
     }
 
     /// Answers a request that came by the metrics' own listener.
-    pub async fn handle_metrics(&self, request: HttpRequest) -> HttpResponse {
+    pub async fn handle_metrics(&self, request: Request) -> HttpResponse<Watched> {
         let mut seen = self.observe(request.method(), request.uri());
         let answered = match (request.path(), reads(request.method())) {
             ("/metrics", true) => self.metrics_page(request.headers()),
@@ -278,7 +282,7 @@ impl Front {
 
     async fn answer(
         &self,
-        request: &HttpRequest,
+        request: &Request,
         routed: Routed,
         decided: Option<Decided>,
         payload: Payload,
@@ -287,10 +291,22 @@ impl Front {
             // A body that nobody asked for would cost the connection if it stayed unread.
             if request.headers().contains_key(CONTENT_LENGTH) || request.chunked().unwrap_or(false)
             {
-                receive::drain(payload).await;
+                Box::pin(receive::drain(payload)).await;
             }
             return self.read(request, routed).await;
         }
+        // Boxed, as is all that few requests come to: a future is as large as the largest of its
+        // branches, and is moved several times before it is polled.
+        Box::pin(self.change(request, routed, decided, payload)).await
+    }
+
+    async fn change(
+        &self,
+        request: &Request,
+        routed: Routed,
+        decided: Option<Decided>,
+        payload: Payload,
+    ) -> Result<Reply, Refused> {
         if request.method() == Method::DELETE && self.takes_removals() {
             let (_, from_bucket) = remove::split_query(request.uri().query());
             let removed = self.remove(request, &routed, from_bucket).await;

@@ -130,7 +130,7 @@ impl Observed {
     }
 
     /// Takes over the answer: adds what every answer carries and sees it to its end.
-    pub fn answer(mut self, reply: Reply) -> HttpResponse {
+    pub fn answer(mut self, reply: Reply) -> HttpResponse<Watched> {
         let Reply {
             mut response,
             how,
@@ -178,7 +178,7 @@ impl Observed {
                 BodySize::Stream if is_head => nothing(),
                 _ => body,
             };
-            Watched { body, seen: self }.boxed()
+            Watched { body, seen: self }
         })
     }
 }
@@ -255,7 +255,7 @@ fn nothing() -> BoxBody {
 
 pin_project_lite::pin_project! {
     /// A body whose bytes are counted on their way.
-    struct Watched {
+    pub struct Watched {
         #[pin]
         body: BoxBody,
         seen: Observed,

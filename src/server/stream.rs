@@ -50,9 +50,7 @@ impl Stream {
                 let both = [IoSlice::new(head), IoSlice::new(bytes)];
                 Pin::new(self).poll_write_vectored(cx, &both)
             }
-            Piece::File { .. } => {
-                self.poll_call(cx, |socket| send(socket, head, SendFlags::MORE))
-            }
+            Piece::File { .. } => self.poll_call(cx, |socket| send(socket, head, SendFlags::MORE)),
         }
     }
 

@@ -139,28 +139,17 @@ mod tests {
     async fn what_is_not_in_memory_is_brought_there_first() {
         let file = file_of(2 * STRETCH as usize);
         chill(&file);
-        let was_cold = !is_warm(&file, 0, STRETCH);
+        let was_warm = is_warm(&file, 0, STRETCH);
         let mut warmth = Warmth::default();
-        let mut first = true;
+        let mut polled_before = false;
         let may = std::future::poll_fn(|cx| {
             let polled = warmth.poll(cx, &file, 0, 2 * STRETCH);
-            let polled_first = std::mem::take(&mut first);
-            assert!(!polled_first || polled.is_pending() == was_cold);
+            // Whoever has to wait for a disk does so on another thread.
+            assert!(polled_before || polled.is_ready() == was_warm);
+            polled_before = true;
             polled
         });
         assert_eq!(may.await.unwrap(), STRETCH);
-        assert!(heat(&file, 0, STRETCH).is_ok() && is_warm(&file, 0, STRETCH) == was_cold);
-    }
-
-    #[test]
-    fn one_cold_page_in_a_stretch_is_seen_where_it_is_looked_at() {
-        let file = file_of(STRETCH as usize);
-        chill(&file);
-        if is_warm(&file, 0, STRETCH) {
-            return; // This file system keeps everything in memory.
-        }
-        heat(&file, 0, STRETCH - STEP).unwrap();
-        assert!(is_warm(&file, 0, STEP));
     }
 
     #[test]
