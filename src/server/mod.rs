@@ -313,6 +313,10 @@ fn speak_http(
         }))
 }
 
+#[expect(
+    clippy::redundant_allocation,
+    reason = "a count of its own for each worker is what it is for"
+)]
 async fn handle(
     front: Rc<Arc<Front>>,
     face: Face,
