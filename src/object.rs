@@ -5,12 +5,13 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
-/// A strong entity tag without its quotes (RFC 9110 §8.8.3): visible ASCII other than `"`.
+/// A strong entity tag (RFC 9110 §8.8.3): visible ASCII other than `"`. Kept as a header carries it,
+/// because that is how it is needed for each answer; clones share it.
 ///
 /// An S3 ETag is md5, or `md5-N` for a multipart object; it names a version of an object and
 /// says nothing that could replace a hash of the content.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct ETag(Box<str>);
+pub struct ETag(Bytes);
 
 impl ETag {
     /// Longest tag taken from anywhere, in bytes.
@@ -21,7 +22,7 @@ impl ETag {
         let sound = !text.is_empty()
             && text.len() <= Self::MAX_LEN
             && text.bytes().all(|b| matches!(b, 0x21 | 0x23..=0x7e));
-        sound.then(|| Self(text.into()))
+        sound.then(|| Self(format!("\"{text}\"").into()))
     }
 
     /// From a header's value, `"…"`. A weak tag (`W/"…"`) proves nothing about bytes: `None`.
@@ -31,18 +32,28 @@ impl ETag {
 
     /// The text between the quotes.
     pub fn as_str(&self) -> &str {
-        &self.0
+        let quoted = self.quoted();
+        &quoted[1..quoted.len() - 1]
     }
 
     /// As a header carries it, with quotes.
     pub fn to_header(&self) -> String {
-        format!("\"{}\"", self.0)
+        self.quoted().to_owned()
+    }
+
+    /// The same, to be kept.
+    pub fn to_shared(&self) -> Bytes {
+        self.0.clone()
+    }
+
+    fn quoted(&self) -> &str {
+        str::from_utf8(&self.0).expect("a tag is ASCII")
     }
 }
 
 impl fmt::Debug for ETag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\"", self.0)
+        f.write_str(self.quoted())
     }
 }
 

@@ -62,7 +62,7 @@ impl Gateway {
             };
         }
         let Some((held, place)) = self.recall(key) else {
-            return self.ask_bucket(key, None).await;
+            return Box::pin(self.ask_bucket(key, None)).await;
         };
         let (tier, age) = (place.tier(), self.freshness.of(&held, now));
         match age {
@@ -82,7 +82,7 @@ impl Gateway {
             }
             Age::Stale | Age::Expired => {
                 let stale = (age == Age::Stale).then_some(held);
-                let answered = self.ask_bucket(key, stale).await;
+                let answered = Box::pin(self.ask_bucket(key, stale)).await;
                 let outcome = match answered.how {
                     How::Stale => Outcome::Stale,
                     _ => Outcome::Miss,

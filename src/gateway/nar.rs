@@ -77,7 +77,7 @@ impl Gateway {
                 how: How::NegativeHit,
             };
         }
-        self.join_fill(key, unindexed).await
+        Box::pin(self.join_fill(key, unindexed)).await
     }
 
     /// What HEAD of a NAR answers. Uploaders skip what HEAD finds, so where uploads are on it speaks
@@ -163,10 +163,12 @@ impl Gateway {
         match nar.bytes {
             Bytes::Blob(blob) => Ok(file_pieces(blob.file, wanted.start(), wanted.size())),
             Bytes::Fill(seat) => match range {
-                Some(range) => self.piece_of_fill(seat, range).await,
+                Some(range) => Box::pin(self.piece_of_fill(seat, range)).await,
                 None => Ok(reader::along(seat, wanted)),
             },
-            Bytes::Passed(pass, seat) => self.past_the_tiers(pass, seat, range, wanted).await,
+            Bytes::Passed(pass, seat) => {
+                Box::pin(self.past_the_tiers(pass, seat, range, wanted)).await
+            }
         }
     }
 

@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
+use actix_http::Request;
 use actix_web::http::header::{HeaderValue, VARY};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpMessage, HttpResponse};
 
 use super::auth::Scope;
 use super::error::Refusal;
@@ -15,7 +16,7 @@ use super::{Front, negotiate, pages};
 
 impl Front {
     /// For whoever reads the page, with what is going on where that is no secret; for Nix.
-    pub(super) fn home(&self, request: &HttpRequest, routed: &Routed) -> HttpResponse {
+    pub(super) fn home(&self, request: &Request, routed: &Routed) -> HttpResponse {
         let mut response = if negotiate::wants_html(request.headers()) {
             let status = self
                 .numbers_are_open()
@@ -32,7 +33,7 @@ impl Front {
     /// admin.
     pub(super) async fn status(
         &self,
-        request: &HttpRequest,
+        request: &Request,
         routed: &Routed,
     ) -> Result<HttpResponse, Refusal> {
         let (headers, peer) = (request.headers(), request.peer_addr());
@@ -68,7 +69,7 @@ fn vary_by_accept(response: &mut HttpResponse) {
 }
 
 /// The address by which a client came, namespace included, without a slash at its end.
-fn base_of(request: &HttpRequest, routed: &Routed) -> String {
+fn base_of(request: &Request, routed: &Routed) -> String {
     let header = |name: &str| request.headers().get(name)?.to_str().ok();
     let plain = |host: &&str| {
         let allowed = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);

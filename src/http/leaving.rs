@@ -51,7 +51,7 @@ impl Leaving {
     }
 
     /// Makes an answer the last of its connection, if it is to be.
-    pub fn mark(&self, mut answer: HttpResponse) -> HttpResponse {
+    pub fn mark<B>(&self, mut answer: HttpResponse<B>) -> HttpResponse<B> {
         if self.has_begun() {
             answer.head_mut().set_connection_type(ConnectionType::Close);
         }

@@ -14,6 +14,7 @@ mod negotiate;
 mod objects;
 mod observe;
 mod pages;
+mod past;
 mod read;
 mod receive;
 mod remove;
@@ -24,10 +25,10 @@ mod write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use actix_http::{Payload, Request};
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, Uri};
-use actix_web::web::Payload;
-use actix_web::{HttpMessage, HttpRequest, HttpResponse};
+use actix_web::{HttpMessage, HttpResponse};
 use secrecy::SecretString;
 
 use crate::asker::asking;
@@ -43,7 +44,7 @@ use auth::{Auth, Denied, Scope};
 use client::Client;
 use error::Refusal;
 use leaving::Leaving;
-use observe::{Observed, Watch};
+use observe::{Observed, Watch, Watched};
 use pages::Pages;
 use receive::Decided;
 use reply::{Reply, Sharing};
@@ -130,7 +131,8 @@ impl Front {
     }
 
     /// Answers a request that came by a listener of the cache.
-    pub async fn handle(&self, request: HttpRequest, payload: Payload) -> HttpResponse {
+    pub async fn handle(&self, mut request: Request) -> HttpResponse<Watched> {
+        let payload = request.take_payload();
         let pushes = request.method() == Method::PUT;
         if pushes {
             self.leaving.note_push();
@@ -138,8 +140,11 @@ impl Front {
         let mut seen = self
             .watch
             .begin(request.method(), request.uri(), request.peer_addr());
-        let client = Client::of(request.headers());
-        let decided = request.extensions_mut().remove::<Decided>();
+        let decided = if pushes {
+            request.extensions_mut().remove::<Decided>()
+        } else {
+            None
+        };
         let found = self.find(request.method(), request.uri(), request.headers());
         let reply = match found {
             Ok(routed) => {
@@ -148,13 +153,16 @@ impl Front {
                 let answer = self.answer(&request, routed, decided, payload);
                 match asking(seen.id, answer).await {
                     Ok(reply) => reply,
-                    Err(refused) => self.refuse(refused, client, &mut seen, about_nar),
+                    Err(refused) => {
+                        let client = Client::of(request.headers());
+                        self.refuse(refused, client, &mut seen, about_nar)
+                    }
                 }
             }
             Err(refusal) => {
-                receive::drain(payload).await;
-                let refused = Refused::plainly(refusal);
-                self.refuse(refused, client, &mut seen, false)
+                Box::pin(receive::drain(payload)).await;
+                let client = Client::of(request.headers());
+                self.refuse(Refused::plainly(refusal), client, &mut seen, false)
             }
         };
         if pushes {
@@ -164,7 +172,7 @@ impl Front {
     }
 
     /// Answers a request that came by the metrics' own listener.
-    pub async fn handle_metrics(&self, request: HttpRequest) -> HttpResponse {
+    pub async fn handle_metrics(&self, request: Request) -> HttpResponse<Watched> {
         let mut seen = self
             .watch
             .begin(request.method(), request.uri(), request.peer_addr());
@@ -217,7 +225,7 @@ impl Front {
 
     async fn answer(
         &self,
-        request: &HttpRequest,
+        request: &Request,
         routed: Routed,
         decided: Option<Decided>,
         payload: Payload,
@@ -226,10 +234,22 @@ impl Front {
             // A body that nobody asked for would cost the connection if it stayed unread.
             if request.headers().contains_key(CONTENT_LENGTH) || request.chunked().unwrap_or(false)
             {
-                receive::drain(payload).await;
+                Box::pin(receive::drain(payload)).await;
             }
             return self.read(request, routed).await;
         }
+        // Boxed, as is all that few requests come to: a future is as large as the largest of its
+        // branches, and is moved several times before it is polled.
+        Box::pin(self.change(request, routed, decided, payload)).await
+    }
+
+    async fn change(
+        &self,
+        request: &Request,
+        routed: Routed,
+        decided: Option<Decided>,
+        payload: Payload,
+    ) -> Result<Reply, Refused> {
         if request.method() == Method::DELETE && self.takes_removals() {
             let (_, from_bucket) = remove::split_query(request.uri().query());
             let removed = self.remove(request, &routed, from_bucket).await;
@@ -282,6 +302,7 @@ impl Front {
             response,
             how,
             source: Source::None,
+            past: None,
         }
     }
 }

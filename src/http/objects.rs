@@ -4,9 +4,10 @@
 //! otherwise; those are two representations, and only the stored one has a tag. A NAR leaves as it
 //! is, always.
 
+use actix_http::Request;
 use actix_web::http::Method;
-use actix_web::http::header::{IF_MATCH, IF_NONE_MATCH, RANGE};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::http::header::{HeaderValue, IF_MATCH, IF_NONE_MATCH, RANGE};
+use actix_web::{HttpMessage, HttpResponse};
 use futures_util::stream::empty;
 
 use crate::body::Pieces;
@@ -22,6 +23,7 @@ use crate::range::{ByteRange, RangeRequest};
 
 use super::conditional::{self, Condition};
 use super::error::Refusal;
+use super::past::Past;
 use super::reply::{self, About, Reply};
 use super::{Front, Refused, negotiate};
 
@@ -29,24 +31,25 @@ impl Front {
     /// Answers GET and HEAD of a document.
     pub(super) async fn document(
         &self,
-        request: &HttpRequest,
+        request: &Request,
         key: &DocumentKey,
     ) -> Result<Reply, Refused> {
         let Answered { answer, how } = self.gateway.document(key).await;
         let response = match found(answer, how)? {
             Page::Held(held) => self.held(request, key, &held, how).await?,
-            Page::Large(large) => self.large(request, key, &large, how).await?,
+            Page::Large(large) => Box::pin(self.large(request, key, &large, how)).await?,
         };
         Ok(Reply {
             response,
             how,
             source: how.document_source(),
+            past: None,
         })
     }
 
     async fn held(
         &self,
-        request: &HttpRequest,
+        request: &Request,
         key: &DocumentKey,
         held: &Held,
         how: How,
@@ -60,14 +63,14 @@ impl Front {
             decoded: taken_off.is_some(),
             tag: Some(&held.tag),
             last_modified: document.last_modified,
-            cache: self.sharing.for_at_most(self.gateway.remaining(held)),
+            cache: value(self.sharing.for_at_most(self.gateway.remaining(held))),
         };
         if conditional_on(request, about.own_tag(), how)? == Condition::NotModified {
             return Ok(reply::document_unchanged(&about));
         }
         let bytes = match taken_off {
             None => document.bytes.clone(),
-            Some(encoding) => encoding.decode(&document.bytes).await.map_err(|cause| {
+            Some(encoding) => Box::pin(encoding.decode(&document.bytes)).await.map_err(|cause| {
                 tracing::warn!(key = %key.object(), %cause, "a stored document cannot be decoded");
                 Refused {
                     refusal: Refusal::NotDecodable,
@@ -82,7 +85,7 @@ impl Front {
     /// must be; damage or a bomb is then found too late for a status, and cuts the answer short.
     async fn large(
         &self,
-        request: &HttpRequest,
+        request: &Request,
         key: &DocumentKey,
         large: &Handover,
         how: How,
@@ -96,7 +99,7 @@ impl Front {
             decoded: taken_off.is_some(),
             tag: meta.etag.as_ref(),
             last_modified: meta.last_modified,
-            cache: self.sharing.revalidated(),
+            cache: value(self.sharing.revalidated()),
         };
         if conditional_on(request, about.own_tag(), how)? == Condition::NotModified {
             return Ok(reply::document_unchanged(&about));
@@ -118,26 +121,28 @@ impl Front {
     }
 
     /// Answers GET and HEAD of a NAR.
-    pub(super) async fn nar(&self, request: &HttpRequest, key: &NarKey) -> Result<Reply, Refused> {
+    pub(super) async fn nar(&self, request: &Request, key: &NarKey) -> Result<Reply, Refused> {
         if request.method() == Method::HEAD {
-            let Answered { answer, how } = self.gateway.head_nar(key).await;
+            let Answered { answer, how } = Box::pin(self.gateway.head_nar(key)).await;
             let facts = found(answer, how)?;
             let response = match conditional_on(request, facts.tag.as_ref(), how)? {
                 Condition::NotModified => reply::nar_unchanged(&facts, self.sharing),
                 Condition::Proceed | Condition::Failed => {
                     let range = asked_range(request, facts.tag.as_ref(), facts.len, how)?;
-                    reply::nar(&facts, range, self.sharing, nothing())
+                    reply::nar(&facts, range, self.sharing, nothing(), None)
                 }
             };
             return Ok(Reply {
                 response,
                 how,
                 source: Source::None,
+                past: None,
             });
         }
         let Answered { answer, how } = self.gateway.nar(key).await;
         let nar = found(answer, how)?;
         let (facts, source) = (nar.facts.clone(), nar.source());
+        let past = request.conn_data().map(Past::by);
         let response = match conditional_on(request, facts.tag.as_ref(), how)? {
             Condition::NotModified => reply::nar_unchanged(&facts, self.sharing),
             Condition::Proceed | Condition::Failed => {
@@ -147,15 +152,21 @@ impl Front {
                     refusal: Refusal::Unknown(cause),
                     how,
                 })?;
-                reply::nar(&facts, range, self.sharing, pieces)
+                reply::nar(&facts, range, self.sharing, pieces, past.as_ref())
             }
         };
         Ok(Reply {
             response,
             how,
             source,
+            past,
         })
     }
+}
+
+/// A text of our own as a header's value.
+fn value(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).expect("our own texts are visible ASCII")
 }
 
 fn nothing() -> Pieces {
@@ -164,7 +175,7 @@ fn nothing() -> Pieces {
 
 /// The stored Content-Encoding that has to be taken off for this client. One that nobody here
 /// knows stays on, whatever the client says.
-fn taken_off(request: &HttpRequest, stored: Option<&str>) -> Option<Encoding> {
+fn taken_off(request: &Request, stored: Option<&str>) -> Option<Encoding> {
     let stored = stored?;
     if negotiate::accepts_encoding(request.headers(), stored) {
         return None;
@@ -186,11 +197,7 @@ fn found<T>(answer: Lookup<T, GatewayError>, how: How) -> Result<T, Refused> {
     }
 }
 
-fn conditional_on(
-    request: &HttpRequest,
-    tag: Option<&ETag>,
-    how: How,
-) -> Result<Condition, Refused> {
+fn conditional_on(request: &Request, tag: Option<&ETag>, how: How) -> Result<Condition, Refused> {
     let headers = request.headers();
     if !headers.contains_key(IF_MATCH) && !headers.contains_key(IF_NONE_MATCH) {
         return Ok(Condition::Proceed);
@@ -206,7 +213,7 @@ fn conditional_on(
 
 /// The piece that is asked for; `None`: the whole.
 fn asked_range(
-    request: &HttpRequest,
+    request: &Request,
     tag: Option<&ETag>,
     len: u64,
     how: How,

@@ -23,6 +23,7 @@ use crate::metrics::labels::{self, Kind, Label, Source, Status};
 use crate::metrics::{Metrics, Over};
 
 use super::error::{self, Refusal};
+use super::past::Past;
 use super::reply::{CACHE_STATUS, REQUEST_ID, Reply};
 
 /// An answer whose head comes later is slow, is logged even where other requests are not, and has to
@@ -69,6 +70,7 @@ impl Watch {
             kind: Kind::Other,
             answered: None,
             sent: 0,
+            past: None,
             ended: false,
             withdrawn: false,
             why: None,
@@ -89,6 +91,8 @@ pub struct Observed {
     /// `None` while there is no answer; a client that left before has none ever.
     answered: Option<Answer>,
     sent: u64,
+    /// Of a body that goes past the codec, which counts for itself.
+    past: Option<Past>,
     /// The body came to its end.
     ended: bool,
     withdrawn: bool,
@@ -124,12 +128,14 @@ impl Observed {
     }
 
     /// Takes over the answer: adds what every answer carries and sees it to its end.
-    pub fn answer(mut self, reply: Reply) -> HttpResponse {
+    pub fn answer(mut self, reply: Reply) -> HttpResponse<Watched> {
         let Reply {
             mut response,
             how,
             source,
+            past,
         } = reply;
+        self.past = past;
         let headers = response.headers_mut();
         if let Ok(id) = HeaderValue::from_str(self.id.as_str()) {
             headers.insert(REQUEST_ID, id);
@@ -168,7 +174,7 @@ impl Observed {
                 BodySize::Stream if is_head => nothing(),
                 _ => body,
             };
-            Watched { body, seen: self }.boxed()
+            Watched { body, seen: self }
         })
     }
 }
@@ -185,6 +191,7 @@ impl Drop for Observed {
             source: Source::None,
         };
         let answer = self.answered.take().unwrap_or(left);
+        let sent = self.past.as_ref().map_or(self.sent, Past::sent);
         if self.withdrawn {
             self.watch.metrics.request_withdrawn();
             return;
@@ -194,7 +201,7 @@ impl Drop for Observed {
             method: method_label(&self.method),
             status: Status::of(answer.status),
             source: answer.source,
-            sent: self.sent,
+            sent,
             total,
         });
         self.watch.log.write(&Entry {
@@ -204,8 +211,8 @@ impl Drop for Observed {
             path: &self.target,
             kind: self.kind.as_str(),
             status: answer.status,
-            bytes: self.sent,
-            whole: answer.promised.map_or(self.ended, |len| self.sent == len),
+            bytes: sent,
+            whole: answer.promised.map_or(self.ended, |len| sent == len),
             first_byte: answer.first_byte,
             total,
             how: answer.how,
@@ -232,7 +239,7 @@ fn nothing() -> BoxBody {
 
 pin_project_lite::pin_project! {
     /// A body whose bytes are counted on their way.
-    struct Watched {
+    pub struct Watched {
         #[pin]
         body: BoxBody,
         seen: Observed,

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use actix_http::Request;
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderMap;
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpMessage, HttpResponse};
 use secrecy::ExposeSecret;
 use subtle::ConstantTimeEq;
 
@@ -21,13 +22,9 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Front {
     /// Answers a read of any route, once it is authorised.
-    pub(super) async fn read(
-        &self,
-        request: &HttpRequest,
-        routed: Routed,
-    ) -> Result<Reply, Refused> {
+    pub(super) async fn read(&self, request: &Request, routed: Routed) -> Result<Reply, Refused> {
         if routed.route == Route::Home && negotiate::wants_json(request.headers()) {
-            let status = self.status(request, &routed).await;
+            let status = Box::pin(self.status(request, &routed)).await;
             return status.map(Reply::own).map_err(Refused::plainly);
         }
         let open = matches!(routed.route, Route::Health | Route::Ready | Route::Metrics);
@@ -40,13 +37,13 @@ impl Front {
             Route::Home => Ok(Reply::own(self.home(request, &routed))),
             Route::CacheInfo => Ok(Reply::own(self.pages.cache_info())),
             Route::Health => Ok(Reply::own(self.pages.health(&self.clock))),
-            Route::Ready => Ok(Reply::own(self.ready().await)),
+            Route::Ready => Ok(Reply::own(Box::pin(self.ready()).await)),
             Route::Metrics => self
                 .metrics_page(request.headers())
                 .map(Reply::own)
                 .map_err(Refused::plainly),
-            Route::Object(Key::Document(key)) => Box::pin(self.document(request, &key)).await,
-            Route::Object(Key::Nar(key)) => Box::pin(self.nar(request, &key)).await,
+            Route::Object(Key::Document(key)) => self.document(request, &key).await,
+            Route::Object(Key::Nar(key)) => self.nar(request, &key).await,
         }
     }
 

@@ -7,12 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_http::Payload;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
     CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName,
 };
-use actix_web::web::Payload;
 use futures_util::StreamExt;
 
 use crate::gateway::Gateway;

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use actix_web::HttpRequest;
+use actix_http::{HttpMessage, Request};
 use actix_web::http::StatusCode;
 
 use super::auth::Scope;
@@ -25,7 +25,7 @@ impl Front {
     /// Answers a DELETE. `from_bucket`: as [`split_query`] found.
     pub(super) async fn remove(
         &self,
-        request: &HttpRequest,
+        request: &Request,
         routed: &Routed,
         from_bucket: bool,
     ) -> Result<Reply, Refused> {

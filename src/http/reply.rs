@@ -21,6 +21,7 @@ use crate::range::ByteRange;
 
 use super::client::Client;
 use super::error::{self, Refusal};
+use super::past::Past;
 
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -35,6 +36,8 @@ pub struct Reply {
     pub response: HttpResponse,
     pub how: How,
     pub source: Source,
+    /// Where its body goes past the codec, if it does.
+    pub past: Option<Past>,
 }
 
 impl Reply {
@@ -44,6 +47,7 @@ impl Reply {
             response,
             how: How::Own,
             source: Source::None,
+            past: None,
         }
     }
 }
@@ -108,7 +112,7 @@ pub struct About<'a> {
     pub tag: Option<&'a ETag>,
     pub last_modified: Option<SystemTime>,
     /// `Cache-Control`.
-    pub cache: String,
+    pub cache: HeaderValue,
 }
 
 impl About<'_> {
@@ -119,9 +123,13 @@ impl About<'_> {
     }
 
     fn describe(&self, builder: &mut HttpResponseBuilder) {
-        let content_type = self.content_type.unwrap_or(self.fallback_type);
-        builder.insert_header((CONTENT_TYPE, content_type));
-        builder.insert_header((CACHE_CONTROL, self.cache.as_str()));
+        match self.content_type {
+            Some(own) if own != self.fallback_type => builder.insert_header((CONTENT_TYPE, own)),
+            _ => {
+                builder.insert_header((CONTENT_TYPE, HeaderValue::from_static(self.fallback_type)))
+            }
+        };
+        builder.insert_header((CACHE_CONTROL, &self.cache));
         if let Some(encoding) = self.content_encoding {
             builder.insert_header((VARY, "Accept-Encoding"));
             if !self.decoded {
@@ -129,7 +137,7 @@ impl About<'_> {
             }
         }
         if let Some(tag) = self.own_tag() {
-            builder.insert_header((ETAG, tag.to_header()));
+            insert_tag(builder, tag);
         }
         insert_date(builder, self.last_modified);
     }
@@ -161,30 +169,30 @@ pub fn large_document(about: &About<'_>, len: Option<u64>, pieces: Pieces) -> Ht
 
 /// What an answer about a NAR says whatever its status: GET and HEAD alike.
 fn describe_nar(builder: &mut HttpResponseBuilder, facts: &NarFacts, sharing: Sharing) {
-    builder.insert_header((CONTENT_TYPE, NAR));
-    builder.insert_header((ACCEPT_RANGES, "bytes"));
-    let word = sharing.word();
+    builder.insert_header((CONTENT_TYPE, HeaderValue::from_static(NAR)));
+    builder.insert_header((ACCEPT_RANGES, HeaderValue::from_static("bytes")));
     // Without a hash in the name nobody can promise that the bytes never change.
-    builder.insert_header((
-        CACHE_CONTROL,
-        if facts.immutable {
-            format!("{word}, max-age=31536000, immutable")
-        } else {
-            format!("{word}, max-age=3600")
-        },
-    ));
+    let cache = match (facts.immutable, sharing) {
+        (true, Sharing::Public) => "public, max-age=31536000, immutable",
+        (true, Sharing::Private) => "private, max-age=31536000, immutable",
+        (false, Sharing::Public) => "public, max-age=3600",
+        (false, Sharing::Private) => "private, max-age=3600",
+    };
+    builder.insert_header((CACHE_CONTROL, HeaderValue::from_static(cache)));
     if let Some(tag) = &facts.tag {
-        builder.insert_header((ETAG, tag.to_header()));
+        insert_tag(builder, tag);
     }
     insert_date(builder, facts.last_modified);
 }
 
-/// A NAR, whole or a piece of it. HEAD gets the same head, and pieces that nobody reads.
+/// A NAR, whole or a piece of it. HEAD gets the same head, and pieces that nobody reads. `past`:
+/// where the connection takes the pieces from; without, the codec is given their bytes.
 pub fn nar(
     facts: &NarFacts,
     range: Option<ByteRange>,
     sharing: Sharing,
     pieces: Pieces,
+    past: Option<&Past>,
 ) -> HttpResponse {
     let mut builder = HttpResponse::build(match range {
         Some(_) => StatusCode::PARTIAL_CONTENT,
@@ -195,7 +203,10 @@ pub fn nar(
         builder.insert_header((CONTENT_RANGE, range.content_range(facts.len)));
     }
     let len = range.map_or(facts.len, ByteRange::size);
-    builder.body(SizedStream::new(len, Reading::new(pieces)))
+    match past {
+        Some(past) => builder.no_chunking(len).body(past.body(pieces, len)),
+        None => builder.body(SizedStream::new(len, Reading::new(pieces))),
+    }
 }
 
 /// 304 to a condition on a NAR.
@@ -240,6 +251,13 @@ pub fn refusal(
         _ => {}
     }
     builder.body(format!("{refusal} ({request_id})\n"))
+}
+
+/// Without copying it.
+fn insert_tag(builder: &mut HttpResponseBuilder, tag: &ETag) {
+    if let Ok(value) = HeaderValue::from_maybe_shared(tag.to_shared()) {
+        builder.insert_header((ETAG, value));
+    }
 }
 
 fn insert_date(builder: &mut HttpResponseBuilder, date: Option<SystemTime>) {

@@ -3,10 +3,10 @@
 
 use std::net::SocketAddr;
 
+use actix_http::{Payload, Request};
 use actix_web::http::Method;
 use actix_web::http::header::HeaderMap;
-use actix_web::web::Payload;
-use actix_web::{HttpMessage, HttpRequest, HttpResponse};
+use actix_web::{HttpMessage, HttpResponse};
 
 use crate::asker::asking;
 use crate::gateway::error::UploadError;
@@ -33,10 +33,7 @@ const ALL_METHODS: &str = "GET, HEAD, PUT, DELETE";
 impl Front {
     /// Decides on an upload before `100 Continue`. `Err` is the final answer; on `Ok` the client may
     /// send its body, and the decision travels with the request.
-    pub async fn expect(
-        &self,
-        request: actix_http::Request,
-    ) -> Result<actix_http::Request, HttpResponse> {
+    pub async fn expect(&self, request: Request) -> Result<Request, HttpResponse> {
         if request.method() != Method::PUT {
             return Ok(request);
         }
@@ -53,9 +50,9 @@ impl Front {
             Err(refusal) => Err(refusal),
         };
         match decided {
-            Ok(Some(Admitted::Existing)) => {
-                Err(seen.answer(Reply::own(receive::taken(Uploaded::Existing))))
-            }
+            Ok(Some(Admitted::Existing)) => Err(seen
+                .answer(Reply::own(receive::taken(Uploaded::Existing)))
+                .map_into_boxed_body()),
             Ok(Some(Admitted::Wanted(leave))) => {
                 seen.withdraw();
                 request.extensions_mut().insert(Decided { leave });
@@ -70,7 +67,7 @@ impl Front {
                 // Nothing of the body was read, so any client can come back with it.
                 let (client, refused) = (Client::Nix, Refused::plainly(refusal));
                 let reply = self.refuse(refused, client, &mut seen, about_nar);
-                Err(seen.answer(reply))
+                Err(seen.answer(reply).map_into_boxed_body())
             }
         }
     }
@@ -78,7 +75,7 @@ impl Front {
     /// Answers a PUT, on which the `expect` hook may have `decided`, or a method that is nobody's.
     pub(super) async fn write(
         &self,
-        request: &HttpRequest,
+        request: &Request,
         routed: Routed,
         decided: Option<Decided>,
         payload: Payload,

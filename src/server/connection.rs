@@ -3,26 +3,30 @@
 //! actix has no write timeout: a client that stops reading would hold its buffers, and with them a
 //! file or a fill, for ever. Here a client has to take what waits for it at a least rate, or the
 //! connection ends. Only the time in which bytes wait for the client counts: an answer that we are
-//! slow to give is not the client's fault. This is also the place where file pieces can be handed to
-//! the kernel.
+//! slow to give is not the client's fault.
+//!
+//! This is also the place where files are handed to the kernel. The codec writes an answer's head here
+//! and then flushes; a body of pieces has by then left them in the [`Outbox`], and what is in there is
+//! sent as part of the flush (`h1/dispatcher.rs`, 3.20.x: whenever a body is pending, what it has
+//! written is flushed, and a flush that is pending is tried again when its task wakes).
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use actix_web::rt::net::{TcpStream, UnixStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::stream::Stream;
 use super::takings::Takings;
 use super::turns::{Gate, Turn};
+use super::warmth::Warmth;
+use crate::body::{Outbox, Piece};
 
-#[derive(Debug)]
-enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
+/// Bytes of a body that are sent before the worker's other connections have their turn.
+const AT_ONCE: u64 = 1 << 20;
 
 /// One connection. Clones of nothing: dropped, the socket is closed.
 #[derive(Debug)]
@@ -32,6 +36,10 @@ pub struct Connection {
     patience: Option<Pin<Box<Sleep>>>,
     takings: Takings,
     gate: Gate,
+    outbox: Outbox,
+    warmth: Warmth,
+    /// The client will send nothing more, which we take for its having left.
+    has_left: bool,
 }
 
 impl Connection {
@@ -56,7 +64,15 @@ impl Connection {
             patience: None,
             takings: Takings::default(),
             gate: Gate::default(),
+            outbox: Outbox::default(),
+            warmth: Warmth::default(),
+            has_left: false,
         }
+    }
+
+    /// Where bodies leave what they want to be sent.
+    pub fn outbox(&self) -> Outbox {
+        self.outbox.clone()
     }
 
     /// Whose turn it is on this connection.
@@ -96,6 +112,53 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// The piece that can be sent now, with no more of it than is in memory. `None`: all is sent.
+    fn poll_front(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Piece>>> {
+        let Some(mut parcel) = self.outbox.parcel() else {
+            return Poll::Ready(Ok(None));
+        };
+        let front = ready!(parcel.poll_front(cx)).map_err(io::Error::other)?;
+        Poll::Ready(Ok(match front {
+            Some(Piece::File { file, start, len }) => {
+                let len = ready!(self.warmth.poll(cx, file, *start, *len))?;
+                Some(Piece::File {
+                    file: file.clone(),
+                    start: *start,
+                    len,
+                })
+            }
+            other => other.cloned(),
+        }))
+    }
+
+    /// Sends what is in the outbox. Errors: a body cannot be completed, or its client is not there.
+    fn poll_outbox(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.has_left {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let mut left = AT_ONCE;
+        while let Some(piece) = ready!(self.poll_front(cx))? {
+            if left == 0 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let sent = self.stream.poll_send(cx, &piece, left);
+            let sent = ready!(self.bounded(cx, sent))? as u64;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            self.outbox.note_sent(sent);
+            left = left.saturating_sub(sent);
+        }
+        self.outbox.clear();
+        self.warmth = Warmth::default();
+        // The body is polled once more, and so comes to its end.
+        cx.waker().wake_by_ref();
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl AsyncRead for Connection {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -103,10 +166,12 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let Self { stream, gate, .. } = &mut *self;
-        gate.poll_read(cx, buffer, |cx, buffer| match stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
-        })
+        let before = buffer.filled().len();
+        let read = gate.poll_read(cx, buffer, |cx, buffer| {
+            Pin::new(&mut *stream).poll_read(cx, buffer)
+        });
+        self.has_left |= matches!(read, Poll::Ready(Ok(()))) && buffer.filled().len() == before;
+        read
     }
 }
 
@@ -114,45 +179,36 @@ impl AsyncWrite for Connection {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bytes: &[u8],
+        head: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+        // A head leaves together with its body, where that can begin at once.
+        let front = match self.outbox.is_empty() {
+            true => None,
+            false => match self.poll_front(cx) {
+                Poll::Ready(front) => front?,
+                Poll::Pending => None,
+            },
         };
-        self.bounded(cx, written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        let written = match &front {
+            None => Pin::new(&mut self.stream).poll_write(cx, head),
+            Some(front) => self.stream.poll_send_before(cx, head, front),
         };
-        self.bounded(cx, written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match &self.stream {
-            Stream::Tcp(stream) => stream.is_write_vectored(),
-            Stream::Unix(stream) => stream.is_write_vectored(),
+        let written = ready!(self.bounded(cx, written))?;
+        let of_body = written.saturating_sub(head.len());
+        if of_body > 0 {
+            self.outbox.note_sent(of_body as u64);
         }
+        Poll::Ready(Ok(written - of_body))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        if !self.outbox.is_empty() {
+            ready!(self.poll_outbox(cx))?;
         }
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

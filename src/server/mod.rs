@@ -6,24 +6,24 @@
 mod connection;
 mod drain;
 mod listen;
+mod stream;
 mod takings;
 mod turns;
+mod warmth;
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use actix_http::HttpService;
+use actix_http::{HttpService, Request};
 use actix_server::{GracefulShutdownSignal, Server, ServerHandle};
-use actix_service::{
-    IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config,
-};
+use actix_service::{ServiceFactory, ServiceFactoryExt, fn_service};
+use actix_web::HttpResponse;
 use actix_web::body::MessageBody;
-use actix_web::dev::AppConfig;
-use actix_web::{App, HttpRequest, HttpResponse, web};
 use secrecy::ExposeSecret;
 use tokio::runtime::{Builder, Runtime};
 
@@ -39,7 +39,7 @@ use crate::tier::disk::{self, DiskTier};
 
 use connection::Connection;
 use listen::{ListenError, Socket};
-use turns::{Answering, Lasting, Turn};
+use turns::{Lasting, Turn};
 
 /// A client sends a request's head within this, also the next one on a kept connection.
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
@@ -288,19 +288,12 @@ fn speak_http(
     Error = actix_http::error::DispatchError,
     InitError = (),
 > {
-    let (expecting, parting) = (Arc::clone(&front), Arc::clone(&front));
-    let app = App::new()
-        .app_data(web::Data::from(front))
-        .default_service(match face {
-            Face::Cache => web::to(handle),
-            Face::Metrics => web::to(handle_metrics),
-        });
-    let app = app
-        .into_factory()
-        .map_err(|error: actix_web::Error| error.error_response());
+    // One for each worker, so that workers do not count each other's requests.
+    let front = Rc::new(front);
+    let (expecting, parting) = (Rc::clone(&front), Rc::clone(&front));
     HttpService::build()
         .graceful_shutdown_signal(move || {
-            let (leaving, front) = (leaving.clone(), Arc::clone(&parting));
+            let (leaving, front) = (leaving.clone(), Rc::clone(&parting));
             async move {
                 leaving.notified().await;
                 front.until_quiet().await;
@@ -313,33 +306,34 @@ fn speak_http(
         .h1_write_buffer_size(WRITE_BUFFER)
         .on_connect_ext(|connection: &Connection, data| {
             data.insert(connection.turn());
+            data.insert(connection.outbox());
         })
         .expect(fn_service(move |request| {
-            let front = Arc::clone(&expecting);
-            async move { front.expect(request).await }
+            // Boxed, as the next one: what is not is part of every connection, idle ones too.
+            let front = Rc::clone(&expecting);
+            Box::pin(async move { front.expect(request).await })
         }))
-        .h1(map_config(app, |()| AppConfig::default()))
+        .h1(fn_service(move |request| {
+            Box::pin(handle(Rc::clone(&front), face, request))
+        }))
 }
 
+#[expect(
+    clippy::redundant_allocation,
+    reason = "a count of its own for each worker is what it is for"
+)]
 async fn handle(
-    front: web::Data<Front>,
-    request: HttpRequest,
-    payload: web::Payload,
-) -> HttpResponse {
+    front: Rc<Arc<Front>>,
+    face: Face,
+    request: Request,
+) -> Result<HttpResponse<impl MessageBody>, HttpResponse> {
     let answering = request.conn_data().map(Turn::answering);
-    let response = front.handle(request, payload).await;
-    lasting(response, answering)
-}
-
-async fn handle_metrics(front: web::Data<Front>, request: HttpRequest) -> HttpResponse {
-    let answering = request.conn_data().map(Turn::answering);
-    let response = front.handle_metrics(request).await;
-    lasting(response, answering)
-}
-
-/// Until the answer is over it is not the client's turn.
-fn lasting(response: HttpResponse, answering: Option<Answering>) -> HttpResponse {
-    response.map_body(|_, body| Lasting::new(body, answering).boxed())
+    let response = match face {
+        Face::Cache => front.handle(request).await,
+        Face::Metrics => front.handle_metrics(request).await,
+    };
+    // Until the answer is over it is not the client's turn.
+    Ok(response.map_body(|_, body| Lasting::new(body, answering)))
 }
 
 /// The keys that uploads must be signed by, and the one that signs them here.

@@ -200,6 +200,12 @@ impl Gate {
         if self.head.is_empty() && matches!(bytes[0], b'\r' | b'\n') {
             return 1; // Empty lines before a request are skipped (RFC 9112 §2.2).
         }
+        if self.head.is_empty()
+            && let Some((end, next)) = whole_head(bytes)
+        {
+            self.begin_turn(next);
+            return end;
+        }
         let had = self.head.len();
         self.head.extend_from_slice(bytes);
         let Some(end) = head_end(&self.head, had) else {
@@ -208,10 +214,17 @@ impl Gate {
             }
             return bytes.len();
         };
-        self.place = framing(&self.head[..end]);
-        self.head.clear();
-        self.turn.0.answered.set(false);
+        let next = framing(&self.head[..end]);
+        // Few heads come in pieces, so that no connection need keep room for one.
+        self.head = Vec::new();
+        self.begin_turn(next);
         end - had
+    }
+
+    /// A request is shown to the codec; behind its head comes `next`.
+    fn begin_turn(&mut self, next: Place) {
+        self.place = next;
+        self.turn.0.answered.set(false);
     }
 }
 
@@ -231,25 +244,56 @@ fn head_end(head: &[u8], from: usize) -> Option<usize> {
     })
 }
 
+/// One past the end of the head at the beginning of `bytes`, and what follows it; `None`: not all of
+/// it is here. Nearly all heads come whole, and are read once, where they lie.
+fn whole_head(bytes: &[u8]) -> Option<(usize, Place)> {
+    let (mut place, mut at) = (Place::Head, 0);
+    loop {
+        let end = at + bytes[at..].iter().position(|byte| *byte == b'\n')?;
+        let line = &bytes[at..end];
+        if matches!(line, b"" | b"\r") {
+            return Some((end + 1, place));
+        }
+        if at > 0 {
+            place = framed_by(line).unwrap_or(place);
+        }
+        if place == Place::Unknown {
+            return Some((end + 1, place));
+        }
+        at = end + 1;
+    }
+}
+
 /// What follows a head (RFC 9112 §6.3). What is malformed the codec refuses, and closes.
 fn framing(head: &[u8]) -> Place {
     let mut place = Place::Head;
     for line in head.split(|byte| *byte == b'\n').skip(1) {
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
-            continue;
-        };
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-        if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            return Place::Unknown;
-        }
-        if name.eq_ignore_ascii_case(b"content-length") {
-            let length = str::from_utf8(value)
-                .ok()
-                .and_then(|text| text.parse().ok());
-            place = length.map_or(Place::Unknown, body);
+        match framed_by(line) {
+            Some(Place::Unknown) => return Place::Unknown,
+            Some(framed) => place = framed,
+            None => {}
         }
     }
     place
+}
+
+/// What one header field says of what follows the head; `None`: nothing.
+fn framed_by(line: &[u8]) -> Option<Place> {
+    if !matches!(line.first(), Some(b'c' | b'C' | b't' | b'T')) {
+        return None;
+    }
+    let colon = line.iter().position(|byte| *byte == b':')?;
+    let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+    if name.eq_ignore_ascii_case(b"transfer-encoding") {
+        return Some(Place::Unknown);
+    }
+    if !name.eq_ignore_ascii_case(b"content-length") {
+        return None;
+    }
+    let length = str::from_utf8(value)
+        .ok()
+        .and_then(|text| text.parse().ok());
+    Some(length.map_or(Place::Unknown, body))
 }
 
 #[cfg(test)]

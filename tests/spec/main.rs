@@ -34,6 +34,7 @@ mod refused;
 mod removal;
 mod rescue;
 mod restart;
+mod sending;
 mod signing;
 mod upkeep;
 mod upload;
