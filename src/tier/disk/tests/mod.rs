@@ -10,6 +10,7 @@ mod rot;
 mod sick;
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -135,7 +136,12 @@ pub fn allocated_below(root: &Path) -> u64 {
     let own = fs::symlink_metadata(root).unwrap().blocks() * 512;
     let entries = fs::read_dir(root).unwrap().flatten();
     entries.fold(own, |sum, entry| {
-        let about = entry.metadata().unwrap();
+        let about = match entry.metadata() {
+            Ok(about) => about,
+            // A temporary file may go at any time, and takes up nothing then.
+            Err(gone) if gone.kind() == ErrorKind::NotFound => return sum,
+            Err(cause) => panic!("{}: {cause}", entry.path().display()),
+        };
         let name = entry.file_name();
         let is_index = name.to_string_lossy().starts_with("index");
         sum + match about.is_dir() {
