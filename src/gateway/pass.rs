@@ -96,7 +96,7 @@ impl Pass {
         });
     }
 
-    /// The body from its first byte; `None`: that byte is gone.
+    /// The body from its first byte; `None`: that is not to be had here any more.
     pub fn read(self: &Arc<Self>, gateway: &Arc<Gateway>, seat: Seat) -> Option<Pieces> {
         let mut number = None;
         self.quietly(|window| number = window.join());

@@ -63,9 +63,10 @@ impl Window {
         self.start > 0 || self.ended.is_some()
     }
 
-    /// A new reader's number; `None`: the first byte is gone.
+    /// A new reader's number; `None`: the first byte is gone, or the body has failed, and whoever comes
+    /// after a failure is owed another try.
     pub fn join(&mut self) -> Option<u64> {
-        if self.start > 0 {
+        if self.start > 0 || matches!(self.ended, Some(Err(_))) {
             return None;
         }
         let number = self.next_reader;
@@ -207,6 +208,16 @@ mod tests {
         assert_eq!(window(0, &[0]).next(true, now), Next::Read);
         assert_eq!(window(MIB, &[0]).next(true, now), Next::Wait(None));
         assert_eq!(window(MIB, &[0, MIB]).next(true, now), Next::Read);
+    }
+
+    /// It is still found by its key for a moment, and gave its failure to whoever came then.
+    #[test]
+    fn nobody_joins_a_body_that_has_failed() {
+        let mut window = Window::default();
+        window.push(piece(1));
+        assert!(window.join().is_some());
+        window.end(Err(BodyError::Short));
+        assert!(window.join().is_none());
     }
 
     #[test]
