@@ -55,6 +55,7 @@ async fn latecomers_share_another_read() {
     let held = bed.bucket.fault(rule);
     let late = bed.ask_times(5, get(&giant.nar));
     bed.until_metric(READERS, 6).await;
+    held.until_played(1).await;
     assert_eq!(bed.bucket.reads(&giant.nar), 2);
     held.release();
     for answer in late.await {
