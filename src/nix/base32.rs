@@ -23,6 +23,22 @@ static LEAST_SIGNIFICANT_FIRST: LazyLock<Encoding> = LazyLock::new(|| {
         .expect("32 distinct symbols are a valid base")
 });
 
+/// For each byte, whether it is of the alphabet: every key is checked by it.
+const IN_ALPHABET: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut at = 0;
+    while at < ALPHABET.len() {
+        table[ALPHABET.as_bytes()[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
+
+/// Whether each of the characters is one of nix32.
+pub fn are_digits(characters: &[u8]) -> bool {
+    characters.iter().all(|byte| IN_ALPHABET[*byte as usize])
+}
+
 /// Why a text is not nix32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidBase32 {

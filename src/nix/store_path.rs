@@ -36,10 +36,7 @@ impl FromStr for StorePathHash {
             .as_bytes()
             .try_into()
             .map_err(|_| InvalidStorePath::Hash)?;
-        if characters
-            .iter()
-            .all(|c| base32::ALPHABET.as_bytes().contains(c))
-        {
+        if base32::are_digits(&characters) {
             Ok(Self(characters))
         } else {
             Err(InvalidStorePath::Hash)

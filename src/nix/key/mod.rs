@@ -1,4 +1,5 @@
-//! The grammar of every key a binary cache has: one regular expression a route, all in this file.
+//! The grammar of every key a binary cache has: one regular expression a route, all in this file,
+//! but for the files of a store path, which its hash's own alphabet decides (`store_path.rs`).
 //!
 //! A key is a request's path, and where it has one its query, and at the same time a place in the
 //! bucket and below the cache directory. So the grammar is exact and closed: what it does not
@@ -38,8 +39,6 @@ const ROUTE_WORDS: [&str; 9] = [
 ];
 
 static NAMESPACE: LazyLock<Regex> = LazyLock::new(|| grammar(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"));
-static NARINFO: LazyLock<Regex> = LazyLock::new(|| grammar(r"^([0-9a-df-np-sv-z]{32})\.narinfo$"));
-static LISTING: LazyLock<Regex> = LazyLock::new(|| grammar(r"^([0-9a-df-np-sv-z]{32})\.ls$"));
 /// The query: what is printable without blanks, quotes, `#`, `%` and the backslash.
 static NAR: LazyLock<Regex> = LazyLock::new(|| {
     grammar(r"^nar/([A-Za-z0-9._+-]+\.nar(?:\.[a-z0-9]+)?)(?:\?([!$&(-\[\]^_a-~]+))?$")
@@ -165,22 +164,28 @@ impl Key {
     }
 
     fn from_text(namespace: Option<&Namespace>, text: &str) -> Option<Self> {
+        let document = |kind, store_path_hash| {
+            Self::Document(DocumentKey {
+                place: Place::new(namespace, text),
+                kind,
+                store_path_hash,
+            })
+        };
+        // Most keys are narinfos, and these are canonical whatever they are.
+        if let Some((kind, hash)) = of_store_path(text) {
+            return Some(document(kind, Some(hash)));
+        }
         if !is_canonical(text) {
             return None;
         }
-        // Most keys are narinfos, and a look at four characters costs less than an expression.
+        // A look at four characters costs less than an expression.
         if text.starts_with("nar/") && is_nar(text) {
             return Some(Self::Nar(NarKey {
                 place: Place::new(namespace, text),
                 content_hash: content_hash(text),
             }));
         }
-        let (kind, store_path_hash) = document(text)?;
-        Some(Self::Document(DocumentKey {
-            place: Place::new(namespace, text),
-            kind,
-            store_path_hash,
-        }))
+        other_document(text).map(|kind| document(kind, None))
     }
 }
 
@@ -205,27 +210,30 @@ fn content_hash(text: &str) -> Option<Sha256Hash> {
     Sha256Hash::from_nix32(&HASHED_NAR.captures(text)?[1])
 }
 
-fn document(text: &str) -> Option<(DocumentKind, Option<StorePathHash>)> {
-    // Matched first: an expression that also tells its parts takes three times as long.
-    let of_store_path = |grammar: &Regex| {
-        let matches = grammar.is_match(text);
-        matches.then(|| text.split_once('.')?.0.parse().ok())?
+/// `H.narinfo` and `H.ls`.
+fn of_store_path(text: &str) -> Option<(DocumentKind, StorePathHash)> {
+    let (hash, suffix) = text.split_at_checked(StorePathHash::LEN)?;
+    let kind = match suffix {
+        ".narinfo" => DocumentKind::Narinfo,
+        ".ls" => DocumentKind::Listing,
+        _ => return None,
     };
-    if let Some(hash) = of_store_path(&NARINFO) {
-        Some((DocumentKind::Narinfo, Some(hash)))
-    } else if let Some(hash) = of_store_path(&LISTING) {
-        Some((DocumentKind::Listing, Some(hash)))
-    } else if LOG
+    Some((kind, hash.parse().ok()?))
+}
+
+/// The documents that no store path's hash names.
+fn other_document(text: &str) -> Option<DocumentKind> {
+    if LOG
         .captures(text)
         .is_some_and(|parts| parts[1].len() <= MAX_LOG_NAME)
     {
-        Some((DocumentKind::Log, None))
+        Some(DocumentKind::Log)
     } else if REALISATION.is_match(text) {
-        Some((DocumentKind::Realisation, None))
+        Some(DocumentKind::Realisation)
     } else if BUILD_TRACE.is_match(text) {
-        Some((DocumentKind::BuildTrace, None))
+        Some(DocumentKind::BuildTrace)
     } else if DEBUG_INFO.is_match(text) {
-        Some((DocumentKind::DebugInfo, None))
+        Some(DocumentKind::DebugInfo)
     } else {
         None
     }
