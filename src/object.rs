@@ -57,6 +57,11 @@ impl fmt::Debug for ETag {
     }
 }
 
+/// A time as a header carries it, to the second (RFC 9110 §5.6.7).
+pub fn http_date(time: SystemTime) -> Bytes {
+    httpdate::fmt_http_date(time).into()
+}
+
 /// An object's description as its origin gave it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectMeta {

@@ -54,14 +54,16 @@ impl Gateway {
     pub async fn document(self: &Arc<Self>, key: &DocumentKey) -> Answered<Page> {
         let at = key.object();
         let now = self.clock.now();
-        if self.is_known_absent(at, now) {
+        // A key is either there or absent, and most that are asked for are there.
+        let remembered = self.memory.document(at).map(|held| (held, Place::Memory));
+        if remembered.is_none() && self.is_known_absent(at, now) {
             self.count(kind_of(key), Tier::Memory, Outcome::NegativeHit);
             return Answered {
                 answer: Lookup::Absent,
                 how: How::NegativeHit,
             };
         }
-        let Some((held, place)) = self.recall(key) else {
+        let Some((held, place)) = remembered.or_else(|| self.recall(key)) else {
             return Box::pin(self.ask_bucket(key, None)).await;
         };
         let (tier, age) = (place.tier(), self.freshness.of(&held, now));
@@ -151,13 +153,10 @@ impl Gateway {
         }
     }
 
-    /// What memory or the index hold, of whatever age. Counts the misses on the way; how old the
-    /// find may be decides what it counts as.
+    /// What the index holds, of whatever age, for a memory that does not. Counts the misses on the
+    /// way; how old the find may be decides what it counts as.
     fn recall(&self, key: &DocumentKey) -> Option<(Arc<Held>, Place)> {
         let at = key.object();
-        if let Some(held) = self.memory.document(at) {
-            return Some((held, Place::Memory));
-        }
         self.count(kind_of(key), Tier::Memory, Outcome::Miss);
         let seen = self.epochs.now(at);
         let Some(document) = self.disk.document(at) else {
@@ -225,12 +224,9 @@ impl Gateway {
             }
             Lookup::Unknown(_) => {
                 if let Some(old) = stale {
-                    let retry_at = Some(self.freshness.retry_at(self.clock.now()));
                     let held = Held {
-                        document: old.document.clone(),
-                        tag: old.tag.clone(),
-                        retry_at,
-                        ..*old
+                        retry_at: Some(self.freshness.retry_at(self.clock.now())),
+                        ..old.clone()
                     };
                     self.memory.keep(at, Arc::new(held));
                 }
@@ -250,12 +246,11 @@ impl Gateway {
             validated: self.clock.wall(),
             ..old.document.clone()
         };
-        let validated = self.clock.now();
         Lookup::Found(Page::Held(Arc::new(Held {
             document,
-            tag: old.tag.clone(),
-            validated,
+            validated: self.clock.now(),
             retry_at: None,
+            ..old.clone()
         })))
     }
 

@@ -6,7 +6,7 @@
 
 use actix_http::Request;
 use actix_web::http::Method;
-use actix_web::http::header::{HeaderValue, IF_MATCH, IF_NONE_MATCH, RANGE};
+use actix_web::http::header::{IF_MATCH, IF_NONE_MATCH, RANGE};
 use actix_web::{HttpMessage, HttpResponse};
 use futures_util::stream::empty;
 
@@ -18,7 +18,7 @@ use crate::gateway::served::{Answered, How};
 use crate::lookup::Lookup;
 use crate::metrics::labels::Source;
 use crate::nix::key::{DocumentKey, DocumentKind, NarKey};
-use crate::object::ETag;
+use crate::object::{self, ETag};
 use crate::range::{ByteRange, RangeRequest};
 
 use super::conditional::{self, Condition};
@@ -62,8 +62,8 @@ impl Front {
             content_encoding: document.content_encoding.as_deref(),
             decoded: taken_off.is_some(),
             tag: Some(&held.tag),
-            last_modified: document.last_modified,
-            cache: value(self.sharing.for_at_most(self.gateway.remaining(held))),
+            last_modified: held.last_modified.clone(),
+            cache: self.sharing.for_at_most(self.gateway.remaining(held)),
         };
         if conditional_on(request, about.own_tag(), how)? == Condition::NotModified {
             return Ok(reply::document_unchanged(&about));
@@ -98,8 +98,8 @@ impl Front {
             content_encoding: meta.content_encoding.as_deref(),
             decoded: taken_off.is_some(),
             tag: meta.etag.as_ref(),
-            last_modified: meta.last_modified,
-            cache: value(self.sharing.revalidated()),
+            last_modified: meta.last_modified.map(object::http_date),
+            cache: self.sharing.revalidated(),
         };
         if conditional_on(request, about.own_tag(), how)? == Condition::NotModified {
             return Ok(reply::document_unchanged(&about));
@@ -162,11 +162,6 @@ impl Front {
             past,
         })
     }
-}
-
-/// A text of our own as a header's value.
-fn value(text: String) -> HeaderValue {
-    HeaderValue::try_from(text).expect("our own texts are visible ASCII")
 }
 
 fn nothing() -> Pieces {

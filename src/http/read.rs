@@ -70,7 +70,6 @@ impl Front {
         Ok(reply::text(
             StatusCode::OK,
             "text/plain; version=0.0.4; charset=utf-8",
-            "no-store",
             text,
         ))
     }

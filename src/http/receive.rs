@@ -104,5 +104,5 @@ pub fn taken(uploaded: Uploaded) -> HttpResponse {
         Uploaded::Created => StatusCode::CREATED,
         Uploaded::Existing => StatusCode::OK,
     };
-    text(status, TEXT, "no-store", "")
+    text(status, TEXT, "")
 }

@@ -43,7 +43,7 @@ impl Front {
             true => "removed, from the bucket too\n",
             false => "forgotten here\n",
         };
-        let text = reply::text(StatusCode::OK, reply::TEXT, "no-store", said);
+        let text = reply::text(StatusCode::OK, reply::TEXT, said);
         Ok(Reply::own(text))
     }
 }

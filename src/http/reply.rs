@@ -1,12 +1,12 @@
 //! How answers look: their headers, and their bodies.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use actix_web::body::{BodyStream, SizedStream};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
     ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-    HeaderName, HeaderValue, HttpDate, LAST_MODIFIED, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+    HeaderName, HeaderValue, LAST_MODIFIED, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
 };
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use crate::gateway::error::UploadError;
 use crate::gateway::served::{How, NarFacts};
 use crate::metrics::labels::Source;
 use crate::nix;
-use crate::object::ETag;
+use crate::object::{self, ETag};
 use crate::range::ByteRange;
 
 use super::client::Client;
@@ -61,41 +61,52 @@ pub enum Sharing {
 }
 
 impl Sharing {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Public => "public",
-            Self::Private => "private",
-        }
-    }
-
-    /// `Cache-Control` of what may be kept for so long.
-    pub fn for_at_most(self, age: Duration) -> String {
-        format!("{}, max-age={}", self.word(), age.as_secs())
+    /// `Cache-Control` of what may be kept for so long. Made for each answer, so at the cost of one
+    /// allocation.
+    pub fn for_at_most(self, age: Duration) -> HeaderValue {
+        let before = match self {
+            Self::Public => "public, max-age=",
+            Self::Private => "private, max-age=",
+        };
+        let mut digits = itoa::Buffer::new();
+        let text = [before, digits.format(age.as_secs())].concat();
+        shared(text.into()).expect("letters, digits and signs are visible ASCII")
     }
 
     /// `Cache-Control` of what may be kept and must be asked about each time.
-    pub fn revalidated(self) -> String {
-        format!("{}, no-cache", self.word())
+    pub fn revalidated(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Public => "public, no-cache",
+            Self::Private => "private, no-cache",
+        })
     }
 }
 
-/// A small answer of our own making.
+/// A small answer of our own making, true at this moment only.
 pub fn text(
     status: StatusCode,
     content_type: &'static str,
-    cache: &str,
     body: impl Into<Bytes>,
 ) -> HttpResponse {
-    HttpResponse::build(status)
-        .insert_header((CONTENT_TYPE, content_type))
-        .insert_header((CACHE_CONTROL, cache))
-        .body(body.into())
+    own(status, content_type, NO_STORE, body.into())
 }
 
 /// Cache info is made from settings, so it may be kept for an hour.
 pub fn cache_info(body: Bytes, sharing: Sharing) -> HttpResponse {
     let cache = sharing.for_at_most(Duration::from_secs(3600));
-    text(StatusCode::OK, nix::cache_info::CONTENT_TYPE, &cache, body)
+    own(StatusCode::OK, nix::cache_info::CONTENT_TYPE, cache, body)
+}
+
+fn own(
+    status: StatusCode,
+    content_type: &'static str,
+    cache: HeaderValue,
+    body: Bytes,
+) -> HttpResponse {
+    HttpResponse::build(status)
+        .insert_header((CONTENT_TYPE, content_type))
+        .insert_header((CACHE_CONTROL, cache))
+        .body(body)
 }
 
 /// What an answer about a document says besides its bytes.
@@ -110,7 +121,8 @@ pub struct About<'a> {
     pub decoded: bool,
     /// Of the stored bytes.
     pub tag: Option<&'a ETag>,
-    pub last_modified: Option<SystemTime>,
+    /// As a header carries it.
+    pub last_modified: Option<Bytes>,
     /// `Cache-Control`.
     pub cache: HeaderValue,
 }
@@ -139,7 +151,7 @@ impl About<'_> {
         if let Some(tag) = self.own_tag() {
             insert_tag(builder, tag);
         }
-        insert_date(builder, self.last_modified);
+        insert_date(builder, self.last_modified.as_ref());
     }
 }
 
@@ -182,7 +194,8 @@ fn describe_nar(builder: &mut HttpResponseBuilder, facts: &NarFacts, sharing: Sh
     if let Some(tag) = &facts.tag {
         insert_tag(builder, tag);
     }
-    insert_date(builder, facts.last_modified);
+    let last_modified = facts.last_modified.map(object::http_date);
+    insert_date(builder, last_modified.as_ref());
 }
 
 /// A NAR, whole or a piece of it. HEAD gets the same head, and pieces that nobody reads. `past`:
@@ -253,15 +266,19 @@ pub fn refusal(
     builder.body(format!("{refusal} ({request_id})\n"))
 }
 
-/// Without copying it.
 fn insert_tag(builder: &mut HttpResponseBuilder, tag: &ETag) {
-    if let Ok(value) = HeaderValue::from_maybe_shared(tag.to_shared()) {
+    if let Some(value) = shared(tag.to_shared()) {
         builder.insert_header((ETAG, value));
     }
 }
 
-fn insert_date(builder: &mut HttpResponseBuilder, date: Option<SystemTime>) {
-    if let Some(date) = date {
-        builder.insert_header((LAST_MODIFIED, HttpDate::from(date)));
+fn insert_date(builder: &mut HttpResponseBuilder, date: Option<&Bytes>) {
+    if let Some(value) = date.cloned().and_then(shared) {
+        builder.insert_header((LAST_MODIFIED, value));
     }
+}
+
+/// A text as a header's value, without copying it. `None`: it is not visible ASCII.
+fn shared(text: Bytes) -> Option<HeaderValue> {
+    HeaderValue::from_maybe_shared(text).ok()
 }

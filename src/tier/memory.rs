@@ -7,24 +7,28 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use foldhash::quality::RandomState;
 use moka::sync::Cache;
 
 use crate::metrics::Metrics;
 use crate::metrics::labels::MemoryCache;
 use crate::nix::hash::Sha256Hash;
 use crate::nix::key::ObjectKey;
-use crate::object::{Document, ETag};
+use crate::object::{self, Document, ETag};
 
 /// What an entry costs beside its bytes and its key: moka's node, the `Arc`s, the header fields.
 /// Added up from the types' sizes, not measured; it errs on the large side.
 const ENTRY_OVERHEAD: usize = 400;
 
 /// A document in memory, with what is worth preparing once.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Held {
     pub document: Document,
     /// The tag shown to clients: from the SHA-256 of the bytes, alike whichever origin sent them.
     pub tag: ETag,
+    /// `Last-Modified` as clients are told it.
+    pub last_modified: Option<Bytes>,
     /// When an origin last said that this is the current version.
     pub validated: Instant,
     /// After a revalidation that nobody answered: not to be tried again before this.
@@ -36,20 +40,26 @@ impl Held {
     pub fn new(document: Document, validated: Instant) -> Self {
         let tag =
             ETag::new(&Sha256Hash::of(&document.bytes).to_nix32()).expect("nix32 is visible ASCII");
+        let last_modified = document.last_modified.map(object::http_date);
         Self {
             document,
             tag,
+            last_modified,
             validated,
             retry_at: None,
         }
     }
 }
 
+/// Of caches that each request asks. Clients choose the keys, so it is seeded and mixes well; the
+/// standard library's costs five times as much.
+type Hasher = RandomState;
+
 /// Bounded by bytes, shared by all workers, never blocking for longer than a shard's lock.
 #[derive(Debug)]
 pub struct MemoryTier {
-    documents: Cache<ObjectKey, Arc<Held>>,
-    absent: Cache<ObjectKey, Instant>,
+    documents: Cache<ObjectKey, Arc<Held>, Hasher>,
+    absent: Cache<ObjectKey, Instant, Hasher>,
 }
 
 impl MemoryTier {
@@ -59,11 +69,11 @@ impl MemoryTier {
             documents: Cache::builder()
                 .max_capacity(documents)
                 .weigher(|key: &ObjectKey, held: &Arc<Held>| weight(key, held.document.bytes.len()))
-                .build(),
+                .build_with_hasher(Hasher::default()),
             absent: Cache::builder()
                 .max_capacity(negative)
                 .weigher(|key: &ObjectKey, _: &Instant| weight(key, 0))
-                .build(),
+                .build_with_hasher(Hasher::default()),
         }
     }
 
@@ -123,16 +133,17 @@ impl MemoryTier {
 
 /// Small facts about keys, bounded by their number: what was learnt on the way and can be learnt
 /// again, so that losing one costs a question and never an answer.
-pub struct Notes<V>(Cache<ObjectKey, V>);
+pub struct Notes<V>(Cache<ObjectKey, V, Hasher>);
 
 impl<V: Clone + Send + Sync + 'static> Notes<V> {
     /// At most `entries` of them, each for at most `ttl` (`None`: until pushed out).
     pub fn new(entries: u64, ttl: Option<Duration>) -> Self {
         let builder = Cache::builder().max_capacity(entries);
-        Self(match ttl {
-            Some(ttl) => builder.time_to_live(ttl).build(),
-            None => builder.build(),
-        })
+        let builder = match ttl {
+            Some(ttl) => builder.time_to_live(ttl),
+            None => builder,
+        };
+        Self(builder.build_with_hasher(Hasher::default()))
     }
 
     pub fn put(&self, key: &ObjectKey, fact: V) {

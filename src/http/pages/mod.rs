@@ -92,7 +92,7 @@ impl Pages {
         if let Some(survey) = survey {
             status["blobs"] = status::blobs(survey);
         }
-        text(StatusCode::OK, JSON, "no-store", format!("{status}\n"))
+        text(StatusCode::OK, JSON, format!("{status}\n"))
     }
 
     pub fn cache_info(&self) -> HttpResponse {
@@ -102,7 +102,7 @@ impl Pages {
     /// The front page as seen from `base`. Without `status` it tells only how to use the cache.
     pub fn home(&self, base: &str, status: Option<&Value>) -> HttpResponse {
         let page = self.home.render(base, status);
-        let mut response = text(StatusCode::OK, "text/html; charset=utf-8", "no-store", page);
+        let mut response = text(StatusCode::OK, "text/html; charset=utf-8", page);
         let headers = response.headers_mut();
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
@@ -121,7 +121,7 @@ impl Pages {
             "timestamp": humantime::format_rfc3339_seconds(clock.wall()).to_string(),
             "version": env!("CARGO_PKG_VERSION"),
         });
-        text(StatusCode::OK, JSON, "no-store", format!("{body}\n"))
+        text(StatusCode::OK, JSON, format!("{body}\n"))
     }
 
     /// Whether requests should be sent here: the bucket answers and the server is not leaving. A sick
@@ -152,6 +152,6 @@ impl Pages {
             "index": { "state": readiness.index.to_string() },
             "timestamp": humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
         });
-        text(status, JSON, "no-store", format!("{body}\n"))
+        text(status, JSON, format!("{body}\n"))
     }
 }
