@@ -66,7 +66,7 @@ impl Front {
             cache: self.sharing.for_at_most(self.gateway.remaining(held)),
         };
         if conditional_on(request, about.own_tag(), how)? == Condition::NotModified {
-            return Ok(reply::document_unchanged(&about));
+            return Ok(reply::document_unchanged(about));
         }
         let bytes = match taken_off {
             None => document.bytes.clone(),
@@ -78,7 +78,7 @@ impl Front {
                 }
             })?,
         };
-        Ok(reply::document(&about, bytes))
+        Ok(reply::document(about, bytes))
     }
 
     /// A document too large to keep goes by as it comes from the bucket, decoded on the way if it
@@ -102,11 +102,11 @@ impl Front {
             cache: self.sharing.revalidated(),
         };
         if conditional_on(request, about.own_tag(), how)? == Condition::NotModified {
-            return Ok(reply::document_unchanged(&about));
+            return Ok(reply::document_unchanged(about));
         }
         let len = taken_off.is_none().then_some(meta.len);
         if request.method() == Method::HEAD {
-            return Ok(reply::large_document(&about, len, nothing()));
+            return Ok(reply::large_document(about, len, nothing()));
         }
         let pieces = self.gateway.large_pieces(key, large).await;
         let pieces = pieces.map_err(|cause| Refused {
@@ -117,7 +117,7 @@ impl Front {
             None => pieces,
             Some(encoding) => encoding.decoding(pieces),
         };
-        Ok(reply::large_document(&about, len, pieces))
+        Ok(reply::large_document(about, len, pieces))
     }
 
     /// Answers GET and HEAD of a NAR.

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use actix_web::body::{BodyStream, SizedStream};
+use actix_web::HttpResponse;
+use actix_web::body::{BodyStream, BoxBody, MessageBody, SizedStream};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
-    ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-    HeaderName, HeaderValue, LAST_MODIFIED, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+    ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, LAST_MODIFIED, RETRY_AFTER, VARY,
+    WWW_AUTHENTICATE,
 };
-use actix_web::{HttpResponse, HttpResponseBuilder};
 use bytes::Bytes;
 
 use crate::body::{Pieces, Reading};
@@ -134,55 +135,67 @@ impl About<'_> {
         self.tag.filter(|_| !self.decoded)
     }
 
-    fn describe(&self, builder: &mut HttpResponseBuilder) {
-        match self.content_type {
-            Some(own) if own != self.fallback_type => builder.insert_header((CONTENT_TYPE, own)),
-            _ => {
-                builder.insert_header((CONTENT_TYPE, HeaderValue::from_static(self.fallback_type)))
-            }
-        };
-        builder.insert_header((CACHE_CONTROL, &self.cache));
+    fn describe(self, response: &mut HttpResponse) {
+        let headers = response.headers_mut();
+        insert_tag(headers, self.own_tag());
+        insert_date(headers, self.last_modified);
+        // What an uploader said and no header can carry is as if it had said nothing.
+        let own = self.content_type.filter(|own| *own != self.fallback_type);
+        let own = own.and_then(|own| HeaderValue::from_str(own).ok());
+        let fallback = || HeaderValue::from_static(self.fallback_type);
+        headers.insert(CONTENT_TYPE, own.unwrap_or_else(fallback));
+        headers.insert(CACHE_CONTROL, self.cache);
         if let Some(encoding) = self.content_encoding {
-            builder.insert_header((VARY, "Accept-Encoding"));
-            if !self.decoded {
-                builder.insert_header((CONTENT_ENCODING, encoding));
+            headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+            let encoding = HeaderValue::from_str(encoding).ok();
+            if let Some(encoding) = encoding.filter(|_| !self.decoded) {
+                headers.insert(CONTENT_ENCODING, encoding);
             }
         }
-        if let Some(tag) = self.own_tag() {
-            insert_tag(builder, tag);
-        }
-        insert_date(builder, self.last_modified.as_ref());
     }
 }
 
 /// A document that is here.
-pub fn document(about: &About<'_>, bytes: Bytes) -> HttpResponse {
-    let mut builder = HttpResponse::Ok();
-    about.describe(&mut builder);
-    builder.body(bytes)
+pub fn document(about: About<'_>, bytes: Bytes) -> HttpResponse {
+    described(about, StatusCode::OK, bytes)
 }
 
 /// 304 to a condition on a document.
-pub fn document_unchanged(about: &About<'_>) -> HttpResponse {
-    let mut builder = HttpResponse::NotModified();
-    about.describe(&mut builder);
-    builder.finish()
+pub fn document_unchanged(about: About<'_>) -> HttpResponse {
+    described(
+        about,
+        StatusCode::NOT_MODIFIED,
+        actix_web::body::None::new(),
+    )
 }
 
 /// A document too large to keep, as it comes. `len`: `None` where only its end will tell.
-pub fn large_document(about: &About<'_>, len: Option<u64>, pieces: Pieces) -> HttpResponse {
-    let mut builder = HttpResponse::Ok();
-    about.describe(&mut builder);
+pub fn large_document(about: About<'_>, len: Option<u64>, pieces: Pieces) -> HttpResponse {
     match len {
-        Some(len) => builder.body(SizedStream::new(len, Reading::new(pieces))),
-        None => builder.body(BodyStream::new(Reading::new(pieces))),
+        Some(len) => {
+            let body = SizedStream::new(len, Reading::new(pieces));
+            described(about, StatusCode::OK, body)
+        }
+        None => described(about, StatusCode::OK, BodyStream::new(Reading::new(pieces))),
     }
 }
 
+fn described(
+    about: About<'_>,
+    status: StatusCode,
+    body: impl MessageBody + 'static,
+) -> HttpResponse {
+    let mut response = HttpResponse::with_body(status, BoxBody::new(body));
+    about.describe(&mut response);
+    response
+}
+
 /// What an answer about a NAR says whatever its status: GET and HEAD alike.
-fn describe_nar(builder: &mut HttpResponseBuilder, facts: &NarFacts, sharing: Sharing) {
-    builder.insert_header((CONTENT_TYPE, HeaderValue::from_static(NAR)));
-    builder.insert_header((ACCEPT_RANGES, HeaderValue::from_static("bytes")));
+fn describe_nar(headers: &mut HeaderMap, facts: &NarFacts, sharing: Sharing) {
+    insert_tag(headers, facts.tag.as_ref());
+    insert_date(headers, facts.last_modified.map(object::http_date));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(NAR));
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     // Without a hash in the name nobody can promise that the bytes never change.
     let cache = match (facts.immutable, sharing) {
         (true, Sharing::Public) => "public, max-age=31536000, immutable",
@@ -190,12 +203,7 @@ fn describe_nar(builder: &mut HttpResponseBuilder, facts: &NarFacts, sharing: Sh
         (false, Sharing::Public) => "public, max-age=3600",
         (false, Sharing::Private) => "private, max-age=3600",
     };
-    builder.insert_header((CACHE_CONTROL, HeaderValue::from_static(cache)));
-    if let Some(tag) = &facts.tag {
-        insert_tag(builder, tag);
-    }
-    let last_modified = facts.last_modified.map(object::http_date);
-    insert_date(builder, last_modified.as_ref());
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache));
 }
 
 /// A NAR, whole or a piece of it. HEAD gets the same head, and pieces that nobody reads. `past`:
@@ -207,26 +215,35 @@ pub fn nar(
     pieces: Pieces,
     past: Option<&Past>,
 ) -> HttpResponse {
-    let mut builder = HttpResponse::build(match range {
+    let status = match range {
         Some(_) => StatusCode::PARTIAL_CONTENT,
         None => StatusCode::OK,
-    });
-    describe_nar(&mut builder, facts, sharing);
-    if let Some(range) = range {
-        builder.insert_header((CONTENT_RANGE, range.content_range(facts.len)));
-    }
+    };
     let len = range.map_or(facts.len, ByteRange::size);
-    match past {
-        Some(past) => builder.no_chunking(len).body(past.body(pieces, len)),
-        None => builder.body(SizedStream::new(len, Reading::new(pieces))),
+    let body = match past {
+        Some(past) => BoxBody::new(past.body(pieces, len)),
+        None => BoxBody::new(SizedStream::new(len, Reading::new(pieces))),
+    };
+    let mut response = HttpResponse::with_body(status, body);
+    if past.is_some() {
+        // Of such a body the codec sees no byte, and could not tell its length.
+        response.head_mut().no_chunking(true);
+        response.headers_mut().insert(CONTENT_LENGTH, len.into());
     }
+    describe_nar(response.headers_mut(), facts, sharing);
+    if let Some(range) = range {
+        let value = HeaderValue::try_from(range.content_range(facts.len));
+        let value = value.expect("digits and signs are visible ASCII");
+        response.headers_mut().insert(CONTENT_RANGE, value);
+    }
+    response
 }
 
 /// 304 to a condition on a NAR.
 pub fn nar_unchanged(facts: &NarFacts, sharing: Sharing) -> HttpResponse {
-    let mut builder = HttpResponse::NotModified();
-    describe_nar(&mut builder, facts, sharing);
-    builder.finish()
+    let mut response = HttpResponse::new(StatusCode::NOT_MODIFIED);
+    describe_nar(response.headers_mut(), facts, sharing);
+    response
 }
 
 /// A refusal: its status, one line of text, and the headers that go with it.
@@ -266,15 +283,15 @@ pub fn refusal(
     builder.body(format!("{refusal} ({request_id})\n"))
 }
 
-fn insert_tag(builder: &mut HttpResponseBuilder, tag: &ETag) {
-    if let Some(value) = shared(tag.to_shared()) {
-        builder.insert_header((ETAG, value));
+fn insert_tag(headers: &mut HeaderMap, tag: Option<&ETag>) {
+    if let Some(value) = tag.and_then(|tag| shared(tag.to_shared())) {
+        headers.insert(ETAG, value);
     }
 }
 
-fn insert_date(builder: &mut HttpResponseBuilder, date: Option<&Bytes>) {
-    if let Some(value) = date.cloned().and_then(shared) {
-        builder.insert_header((LAST_MODIFIED, value));
+fn insert_date(headers: &mut HeaderMap, date: Option<Bytes>) {
+    if let Some(value) = date.and_then(shared) {
+        headers.insert(LAST_MODIFIED, value);
     }
 }
 

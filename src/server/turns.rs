@@ -15,6 +15,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use actix_web::body::{BodySize, MessageBody};
 use bytes::{Bytes, BytesMut};
+use memchr::memchr;
 use tokio::io::ReadBuf;
 
 /// Bytes kept of requests that wait; a client that has more waits with them. Read on at all only to
@@ -256,7 +257,7 @@ fn head_end(head: &[u8], from: usize) -> Option<usize> {
 fn whole_head(bytes: &[u8]) -> Option<(usize, Place)> {
     let (mut place, mut at) = (Place::Head, 0);
     loop {
-        let end = at + bytes[at..].iter().position(|byte| *byte == b'\n')?;
+        let end = at + memchr(b'\n', &bytes[at..])?;
         let line = &bytes[at..end];
         if matches!(line, b"" | b"\r") {
             return Some((end + 1, place));
