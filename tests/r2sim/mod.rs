@@ -166,7 +166,16 @@ impl R2Sim {
 
     /// GETs of `key` are read but not answered until the guard's release.
     pub fn hold_first_byte(&self, key: &str) -> FaultGuard {
-        self.fault(Rule::get(key).plays(Fault::HoldFirstByte))
+        self.hold_after(key, 0)
+    }
+
+    /// Lets so many bytes of an object through and then holds; after 0 not even the head has come.
+    pub fn hold_after(&self, key: &str, bytes: usize) -> FaultGuard {
+        let fault = match bytes {
+            0 => Fault::HoldFirstByte,
+            bytes => Fault::HoldAfter(bytes as u64),
+        };
+        self.fault(Rule::get(key).plays(fault))
     }
 
     /// See `Log::reads`.
