@@ -5,8 +5,9 @@
 //! not fill memory. It runs on threads of its own and can be used from any runtime or from none.
 //!
 //! ```text
-//! server ─▶ conn ─▶ serve ─▶ rules ─▶ api ─▶ store, uploads
-//!            wire   log, line, faults, bodies          misread, conditions, listing
+//! server ─▶ conn ─▶ serve ─▶ rules ─▶ api ─────────▶ store
+//!            wire   log, line, faults, bodies    multipart ─▶ uploads
+//!                                                misread, conditions, listing
 //! ```
 
 // Each test binary and bench that includes this tree uses a part of it.
@@ -21,6 +22,7 @@ mod line;
 mod listing;
 mod log;
 mod misread;
+mod multipart;
 mod operation;
 mod rules;
 mod serve;
