@@ -82,7 +82,12 @@ impl Inner {
             return Err(NoRoom::TooLarge);
         }
         let grant = self.grant(need)?;
-        self.keep_free(need)?;
+        // Where blocks cannot be set aside, the grant counts as space that is taken.
+        let besides = match self.preallocates.load(Ordering::Relaxed) {
+            true => need,
+            false => 0,
+        };
+        self.keep_free(besides)?;
         self.begin(key, place, len, grant).inspect_err(|refusal| {
             if let NoRoom::Disk(error) = refusal {
                 self.health.failed(error);

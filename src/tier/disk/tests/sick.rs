@@ -199,6 +199,22 @@ fn a_start_on_a_read_only_disk_caches_once_it_takes_writes() {
     heals(&tier);
 }
 
+/// As on ZFS or NFS, where what is granted is only a promise until it is written.
+#[test]
+fn where_no_blocks_are_set_aside_a_blob_needs_its_room_once() {
+    let bed = Bed::new();
+    let Some(_mount) = Mount::tmpfs(bed.settings.path.clone(), "size=16m") else {
+        return;
+    };
+    let tier = bed.open();
+    tier.inner.preallocates.store(false, Ordering::Relaxed);
+    let first = tier.reserve(&key("nar/first.nar"), 9 * MIB).unwrap();
+    let refusal = tier.reserve(&key("nar/second.nar"), 9 * MIB).unwrap_err();
+    assert!(matches!(refusal, NoRoom::Full), "{refusal}");
+    drop(first);
+    tier.reserve(&key("nar/second.nar"), 9 * MIB).unwrap();
+}
+
 #[test]
 fn a_larger_object_than_the_disk_has_room_for_is_refused_and_the_disk_stays_well() {
     let mut bed = Bed::new();
