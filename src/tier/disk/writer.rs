@@ -311,6 +311,8 @@ impl BlobWriter {
         }
         drop(moving);
         if let Err(error) = files::sync_folder(&self.place.folder) {
+            // Here, since the removal voids this writer's own claim too.
+            tier.health.failed(&error);
             tier.remove(&self.key);
             return Err(error);
         }
