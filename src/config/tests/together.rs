@@ -157,6 +157,21 @@ fn keys_make_signatures_required_unless_said_otherwise() {
 }
 
 #[test]
+fn a_key_that_cannot_sign_is_a_mistake_in_the_settings_and_is_not_shown() {
+    let desk = Desk::new();
+    for key in ["obs.example-1:c2VjcmV0", "hunter2"] {
+        let file = desk.file("key", key);
+        let env = ("NARWHARF_SIGNING__SECRET_KEY_FILE", file.to_str().unwrap());
+        let problem = desk.problems_with(&[env]);
+        assert!(
+            problem.contains("signing.secret_key_file: a key is <name>:<64 bytes in base64>"),
+            "{problem}"
+        );
+        assert!(!problem.contains(key), "{problem}");
+    }
+}
+
+#[test]
 fn free_space_may_be_asked_for_beyond_the_capacity() {
     let config = Desk::new().with(&[("NARWHARF_DISK__MIN_FREE", "100GiB")]);
     assert!(config.disk.min_free > config.disk.capacity);
