@@ -138,6 +138,13 @@ fn what_cannot_be_together_is_refused() {
         let problem = desk.problems_in(&text);
         assert!(problem.contains(told), "{told:?} in\n{problem}");
     }
+    let file = desk.file("upload.toml", &token.replace("'a'", "'upload'"));
+    let twice = desk.load(&[file], &[("NARWHARF_AUTH__UPLOAD_TOKEN", "abc")]);
+    let problem = twice.unwrap_err().to_string();
+    assert!(
+        problem.contains("\"upload\" is the name of two tokens"),
+        "{problem}"
+    );
     let open = [
         ("NARWHARF_SERVER__LISTEN", "0.0.0.0:8080"),
         ("NARWHARF_AUTH__PUBLIC_READS", "false"),
