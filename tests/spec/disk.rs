@@ -210,6 +210,22 @@ async fn a_blob_without_an_index_entry_is_checked_and_taken_in() {
     assert_eq!(bed.bucket.requests(), 0);
 }
 
+/// And it is served while the bucket hangs, however many wait for that.
+#[tokio::test]
+async fn a_bucket_that_hangs_keeps_back_nothing_that_lies_on_disk() {
+    let mut bed = TestBed::with(|s| s.set("bucket.max_requests", "1")).await;
+    let here = bed.cached(Package::named("here").nar_bytes(3 * MIB)).await;
+    bed.restart_after(|disk| fs::remove_dir_all(disk.join("index")).unwrap())
+        .await;
+    let there = bed.bucket.publish(Package::named("there").nar_bytes(MIB));
+    let held = bed.bucket.hold_first_byte(&there.nar);
+    let waiting = bed.ask(get(&there.nar));
+    held.until_played(1).await;
+    assert!(bed.ask(get(&here.nar)).await.is(&here.nar_bytes));
+    held.release();
+    assert!(waiting.await.is(&there.nar_bytes));
+}
+
 /// And if its bytes are wrong, nobody gets them whole; it is set aside and fetched anew.
 #[tokio::test]
 async fn a_flipped_bit_in_a_blob_without_an_index_entry_is_found() {
