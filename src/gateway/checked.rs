@@ -86,9 +86,6 @@ impl Checked {
         }
         let (key, etag) = (self.source.key(), self.source.version().etag.as_ref());
         gateway.bad.remember(key, etag, gateway.clock.now());
-        Err(GatewayError::Corrupt {
-            key: key.clone(),
-            why: format!("its SHA-256 is {got} instead of {expected}"),
-        })
+        Err(GatewayError::wrong_bytes(key, *expected, got))
     }
 }
