@@ -63,13 +63,12 @@ impl Checked {
                 }
                 return Ok(self.held.take());
             };
-            if let Some(check) = &mut self.check {
-                check.hash.update(&bytes);
-            }
-            let piece = Piece {
-                bytes,
-                check: self.check.clone(),
+            let Some(check) = &mut self.check else {
+                return Ok(Some(Piece { bytes, check: None }));
             };
+            check.hash.update(&bytes);
+            let check = Some(check.clone());
+            let piece = Piece { bytes, check };
             if let Some(ready) = self.held.replace(piece) {
                 return Ok(Some(ready));
             }
