@@ -58,6 +58,9 @@ pub struct Unsatisfiable {
 }
 
 impl RangeRequest {
+    /// Everything there is.
+    pub const ALL: Self = Self::From { first: 0 };
+
     /// Reads the value of a `Range` header. `None`: there is nothing to honour, send the whole.
     ///
     /// Numbers beyond 2^64 mean "further than anything": a first position so large can never be

@@ -97,11 +97,6 @@ impl Parcel {
         Poll::Ready(Ok(front))
     }
 
-    /// Bytes not yet sent.
-    pub fn left(&self) -> u64 {
-        self.left
-    }
-
     fn advance(&mut self, bytes: u64) {
         self.left -= bytes;
         match &mut self.front {

@@ -17,8 +17,9 @@ use url::Url;
 
 use crate::config::{self, Config, Listen};
 
-/// The server answers from memory; only a machine under great load takes longer.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two bytes of an answer. What asks the bucket, or waits for an upload of the same key to end,
+/// may take a minute.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The longest answer that is read as text, and the longest head.
 const LONGEST: u64 = 16 << 20;

@@ -79,7 +79,8 @@ pub fn run(settings: &Settings, options: &Options) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The keys, NARs last.
+/// The keys, NARs last. Errors: of a store path it cannot be said which NAR is its own, and then nothing
+/// is to go, since with the narinfo the way to the NAR would be gone.
 fn in_order(config: &Config, options: &Options) -> anyhow::Result<Vec<String>> {
     let mut keys = Vec::new();
     for wanted in &options.keys {
@@ -88,7 +89,18 @@ fn in_order(config: &Config, options: &Options) -> anyhow::Result<Vec<String>> {
             Wanted::Path(hash) => {
                 let narinfo = format!("{hash}.narinfo");
                 let answer = options.whom.ask(config, "GET", &narinfo, "*/*")?;
-                keys.extend(nar_of(config, &answer));
+                match answer.status {
+                    200 => keys.extend(nar_of(config, &answer)),
+                    404 => {}
+                    401 | 403 => bail!(
+                        "{narinfo} names the NAR and cannot be read: name by --token-file a token that \
+                         may read, beside its scope admin"
+                    ),
+                    status => bail!(
+                        "{narinfo} names the NAR and cannot be read: {status} {}",
+                        answer.body.trim()
+                    ),
+                }
                 keys.push(narinfo);
             }
         }
@@ -97,7 +109,7 @@ fn in_order(config: &Config, options: &Options) -> anyhow::Result<Vec<String>> {
     Ok(keys)
 }
 
-/// The NAR that a narinfo names; `None`: there is no narinfo.
+/// The NAR that a narinfo names; `None`: none of this cache.
 fn nar_of(config: &Config, answer: &Answer) -> Option<String> {
     let narinfo = Narinfo::parse(&config.cache.store_dir, answer.body.as_bytes()).ok()?;
     let nar = NarKey::from_url(None, &narinfo.url)?;

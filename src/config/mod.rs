@@ -186,11 +186,11 @@ pub struct Auth {
 
 #[derive(Clone, Debug)]
 pub struct Signing {
-    /// `name:base64`, the base64 being of 32 bytes.
+    /// `name:base64` of keys that can be used.
     pub trusted_public_keys: Vec<String>,
     /// Never true without keys.
     pub require_signature: bool,
-    /// `name:base64`, with which narinfos are signed; `None`: they are not.
+    /// `name:base64` of a key that can be used, with which narinfos are signed; `None`: they are not.
     pub secret_key: Option<SecretString>,
 }
 

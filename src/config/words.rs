@@ -5,24 +5,12 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use data_encoding::BASE64;
 use secrecy::SecretString;
 use url::Url;
 
 use super::listen::Listen;
-
-/// The first words of our own routes (`/nar/…`), which no namespace may take.
-const ROUTES: [&str; 9] = [
-    "nar",
-    "log",
-    "realisations",
-    "build-trace-v2",
-    "debuginfo",
-    "health",
-    "ready",
-    "metrics",
-    "nix-cache-info",
-];
+use crate::nix::key::Namespace;
+use crate::nix::signature;
 
 /// A path, not empty.
 pub struct Place(pub PathBuf);
@@ -129,30 +117,18 @@ impl FromStr for Prefix {
     }
 }
 
-/// A namespace's name, or `*` for any.
+/// A namespace's name, by the grammar that requests are held to, or `*` for any.
 pub struct NamespaceName(pub String);
 
 impl FromStr for NamespaceName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if ROUTES.contains(&text) {
-            return Err(format!(
-                "{text:?} is one of narwharf's own routes; allowed is any other name"
-            ));
-        }
-        let fits = (1..=64).contains(&text.len())
-            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-        if fits || text == "*" {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(format!(
-                "{text:?} is no namespace; allowed are 1 to 64 of A-Z a-z 0-9 . _ - with a letter \
-                 or digit first, or \"*\" alone for any"
-            ))
+        match text.parse::<Namespace>() {
+            Err(why) if text != "*" => Err(format!(
+                "{text:?} is no namespace: {why}; allowed is such a name, or \"*\" alone for any"
+            )),
+            _ => Ok(Self(text.to_owned())),
         }
     }
 }
@@ -179,21 +155,15 @@ impl FromStr for StoreDir {
     }
 }
 
-/// `name:base64` of an Ed25519 public key (Nix: `src/libutil/signature/local-keys.cc`). The base64
-/// is checked for its form only; whether it is a point of the curve shows when it is used.
+/// `name:base64` of an Ed25519 public key, without blanks, since nix.conf separates keys by them.
 pub struct PublicKey(pub String);
 
 impl FromStr for PublicKey {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let fits = text.split_once(':').is_some_and(|(name, key)| {
-            !name.is_empty()
-                && name.bytes().all(|b| b.is_ascii_graphic())
-                && BASE64
-                    .decode(key.as_bytes())
-                    .is_ok_and(|key| key.len() == 32)
-        });
+        let fits = text.bytes().all(|b| b.is_ascii_graphic())
+            && text.parse::<signature::PublicKey>().is_ok();
         if fits {
             Ok(Self(text.to_owned()))
         } else {
@@ -281,7 +251,17 @@ mod tests {
     #[test]
     fn no_namespace_hides_a_route() {
         assert!(takes::<NamespaceName>("team-a") && takes::<NamespaceName>("*"));
-        for text in ["nar", "metrics", "nix-cache-info", "", ".a", "a/b", "a*"] {
+        for text in [
+            "nar",
+            "metrics",
+            "nix-cache-info",
+            "",
+            ".a",
+            "a/b",
+            "a*",
+            "a..b",
+            "a.ls",
+        ] {
             assert!(!takes::<NamespaceName>(text), "{text:?}");
         }
     }
@@ -298,6 +278,8 @@ mod tests {
             "a:6NCHdD59",
             "a:b",
             "a b:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=",
+            // Of small order: anybody can sign for it.
+            "a:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
         ] {
             assert!(!takes::<PublicKey>(text), "{text:?}");
         }

@@ -63,13 +63,12 @@ impl Checked {
                 }
                 return Ok(self.held.take());
             };
-            if let Some(check) = &mut self.check {
-                check.hash.update(&bytes);
-            }
-            let piece = Piece {
-                bytes,
-                check: self.check.clone(),
+            let Some(check) = &mut self.check else {
+                return Ok(Some(Piece { bytes, check: None }));
             };
+            check.hash.update(&bytes);
+            let check = Some(check.clone());
+            let piece = Piece { bytes, check };
             if let Some(ready) = self.held.replace(piece) {
                 return Ok(Some(ready));
             }
@@ -86,9 +85,6 @@ impl Checked {
         }
         let (key, etag) = (self.source.key(), self.source.version().etag.as_ref());
         gateway.bad.remember(key, etag, gateway.clock.now());
-        Err(GatewayError::Corrupt {
-            key: key.clone(),
-            why: format!("its SHA-256 is {got} instead of {expected}"),
-        })
+        Err(GatewayError::wrong_bytes(key, *expected, got))
     }
 }

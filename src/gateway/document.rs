@@ -17,7 +17,6 @@ use crate::object::{Document, ObjectMeta};
 use crate::origin::{Ask, Fetched, ObjectStream, Tries};
 use crate::range::RangeRequest;
 
-use super::Gateway;
 use super::encoding::Encoding;
 use super::epochs::Epoch;
 use super::error::GatewayError;
@@ -25,6 +24,7 @@ use super::freshness::{Age, Freshness, REVALIDATION_PATIENCE};
 use super::reader;
 use super::served::{Answered, How, Place};
 use super::source::{Source, Version};
+use super::{Gateway, outcome_of};
 
 pub use super::handover::Handover;
 pub use crate::tier::memory::Held;
@@ -121,11 +121,7 @@ impl Gateway {
             stored,
             joined: seat.joined,
         };
-        let outcome = match &landed {
-            Lookup::Found(_) => Outcome::Hit,
-            Lookup::Absent => Outcome::Miss,
-            Lookup::Unknown(_) => Outcome::Unknown,
-        };
+        let outcome = outcome_of(&landed);
         if stale.is_none() || outcome != Outcome::Unknown {
             self.count(kind_of(key), Tier::Bucket, outcome);
         }
@@ -340,7 +336,7 @@ impl Gateway {
         key: &DocumentKey,
         body: &Handover,
     ) -> Result<Pieces, GatewayError> {
-        let Ok(all) = (RangeRequest::From { first: 0 }).within(body.meta.len) else {
+        let Ok(all) = RangeRequest::ALL.within(body.meta.len) else {
             return Ok(Box::pin(futures_util::stream::empty()));
         };
         let source = match body.take() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::metrics::labels::{UnknownReason, UploadOutcome};
+use crate::nix::hash::Sha256Hash;
 use crate::nix::key::ObjectKey;
 use crate::nix::narinfo::NarinfoError;
 use crate::origin::OriginError;
@@ -32,6 +33,14 @@ pub enum GatewayError {
 }
 
 impl GatewayError {
+    /// The bytes are not those that the object is to have.
+    pub fn wrong_bytes(key: &ObjectKey, expected: Sha256Hash, got: Sha256Hash) -> Self {
+        Self::Corrupt {
+            key: key.clone(),
+            why: format!("its SHA-256 is {got} instead of {expected}"),
+        }
+    }
+
     /// The cause in the words of the metrics.
     pub fn reason(&self) -> UnknownReason {
         match self {

@@ -1,4 +1,6 @@
-//! All NARs in flight: one fill a key, however many read along, and only so many at once.
+//! All NARs in flight: one fill a key, however many read along, and only so many at once. Those that
+//! read our own disk do not wait for those that read the bucket: one that hangs would keep back what
+//! lies here.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -15,8 +17,10 @@ type Table = Arc<Mutex<HashMap<ObjectKey, Arc<Fill>>>>;
 #[derive(Debug)]
 pub struct Fills {
     table: Table,
-    /// One for each fill that may be at work.
+    /// One for each fill that may read the bucket.
     places: Arc<Semaphore>,
+    /// One for each that may read our own disk.
+    disk_places: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
 
@@ -63,11 +67,12 @@ impl Drop for Seat {
 }
 
 impl Fills {
-    /// `at_once`: how many may be at work; those above wait for their turn.
+    /// `at_once`: how many of either kind may be at work; those above wait for their turn.
     pub fn new(at_once: usize, metrics: Arc<Metrics>) -> Self {
         Self {
             table: Table::default(),
             places: Arc::new(Semaphore::new(at_once)),
+            disk_places: Arc::new(Semaphore::new(at_once)),
             metrics,
         }
     }
@@ -101,12 +106,14 @@ impl Fills {
         }
     }
 
-    /// Leave to work on a fill, waited for in line. To be kept until the fill ended.
+    /// Leave to fill from the bucket, waited for in line. To be kept until the fill ended.
     pub async fn place(&self) -> OwnedSemaphorePermit {
-        Arc::clone(&self.places)
-            .acquire_owned()
-            .await
-            .expect("the places are never closed")
+        place_among(&self.places).await
+    }
+
+    /// The same from our own disk.
+    pub async fn disk_place(&self) -> OwnedSemaphorePermit {
+        place_among(&self.disk_places).await
     }
 
     /// The key's fill if one is under way or has just succeeded.
@@ -149,6 +156,13 @@ impl Fills {
     fn locked(&self) -> MutexGuard<'_, HashMap<ObjectKey, Arc<Fill>>> {
         self.table.lock().expect("no panic under the table's lock")
     }
+}
+
+async fn place_among(places: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    Arc::clone(places)
+        .acquire_owned()
+        .await
+        .expect("the places are never closed")
 }
 
 /// Not a later fill of the same key.

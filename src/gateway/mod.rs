@@ -111,6 +111,15 @@ pub struct Signing {
     pub own: Option<SecretKey>,
 }
 
+/// What the bucket's answer counts as.
+fn outcome_of<T, E>(answer: &Lookup<T, E>) -> Outcome {
+    match answer {
+        Lookup::Found(_) => Outcome::Hit,
+        Lookup::Absent => Outcome::Miss,
+        Lookup::Unknown(_) => Outcome::Unknown,
+    }
+}
+
 /// How often [`Gateway::feel_pulse`] is to be called when nobody asks.
 pub const PULSE_EVERY: Duration = Pulse::EVERY;
 

@@ -11,7 +11,6 @@ use crate::object::{ETag, ObjectMeta};
 use crate::range::{ByteRange, RangeRequest};
 use crate::tier::disk::{Blob, BlobLookup};
 
-use super::Gateway;
 use super::checked::Check;
 use super::error::GatewayError;
 use super::fill::{self, Opening};
@@ -21,6 +20,7 @@ use super::progress::WITHHELD;
 use super::reader;
 use super::served::{Answered, How, NarFacts, Place};
 use super::source::Source as Rest;
+use super::{Gateway, outcome_of};
 
 /// A NAR that was found: what its answer says, and where its bytes are to be had.
 #[derive(Debug)]
@@ -121,11 +121,7 @@ impl Gateway {
         let answer = self
             .on_engine(at, async move { gateway.ask_presence(&key).await })
             .await;
-        let outcome = match &answer {
-            Lookup::Found(_) => Outcome::Hit,
-            Lookup::Absent => Outcome::Miss,
-            Lookup::Unknown(_) => Outcome::Unknown,
-        };
+        let outcome = outcome_of(&answer);
         self.count(Kind::Nar, Tier::Bucket, outcome);
         Answered {
             answer,
@@ -156,8 +152,7 @@ impl Gateway {
         range: Option<ByteRange>,
     ) -> Result<Pieces, GatewayError> {
         let len = nar.facts.len;
-        let Ok(wanted) = range.map_or_else(|| RangeRequest::From { first: 0 }.within(len), Ok)
-        else {
+        let Ok(wanted) = range.map_or_else(|| RangeRequest::ALL.within(len), Ok) else {
             return Ok(Box::pin(futures_util::stream::empty())); // An empty object has no piece.
         };
         match nar.bytes {

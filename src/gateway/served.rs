@@ -1,7 +1,7 @@
 //! An answer of the gateway and how it came: the one word list behind the access log, the
 //! `Cache-Status` header and the metrics' `source`.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use crate::lookup::Lookup;
 use crate::metrics::labels::{Source, Tier};
@@ -141,6 +141,3 @@ pub struct NarFacts {
     /// Whether the name is the hash of the bytes, so that they can never change.
     pub immutable: bool,
 }
-
-/// How long a document may be kept by others, as far as we can say.
-pub type Remaining = Option<Duration>;

@@ -86,7 +86,7 @@ impl Source {
         }
     }
 
-    /// A piece of a version that has a tag; nobody is asked yet.
+    /// A piece of a version; nobody is asked yet. Without a tag it is not taken up where it breaks.
     pub fn of(
         gateway: &Arc<Gateway>,
         key: &ObjectKey,

@@ -57,9 +57,10 @@ impl Front {
 
     pub(super) fn metrics_page(&self, headers: &HeaderMap) -> Result<HttpResponse, Refusal> {
         if let Some(token) = &self.metrics_token {
-            let denied = |denied| Refusal::Denied {
-                denied,
-                scope: Scope::Read,
+            let denied = |denied: Denied| {
+                self.metrics.auth_failures.of((denied.into(),)).inc();
+                let scope = Scope::Read;
+                Refusal::Denied { denied, scope }
             };
             let shown = auth::shown(headers).map_err(denied)?;
             if !bool::from(shown.as_bytes().ct_eq(token.expose_secret().as_bytes())) {

@@ -2,7 +2,7 @@
 //!
 //! The path is matched as it came. Five escapes are decoded once, because newer Nix clients send
 //! them for characters that older ones send raw; anything else with a `%` in it, and anything
-//! outside the grammar of `nix/key.rs`, is no route, and nothing past this file hears of it.
+//! outside the grammar of `nix/key`, is no route, and nothing past this file hears of it.
 
 use std::borrow::Cow;
 

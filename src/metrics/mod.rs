@@ -6,13 +6,13 @@
 
 pub mod labels;
 mod requests;
+mod scrape;
 mod table;
 
-use std::sync::Mutex;
-
-use prometheus::{Encoder, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
+use prometheus::{IntCounter, IntGauge, Registry};
 
 use labels::*;
+use scrape::Refreshers;
 use table::{Counters, Gauges, Histograms};
 
 pub use requests::Over;
@@ -23,13 +23,11 @@ const SECONDS: &[f64] = &[
     25.0, 100.0,
 ];
 
-type Refresh = Box<dyn Fn(&Metrics) + Send + Sync>;
-
 /// The gateway's metrics, with a registry of their own so that two gateways in one process
 /// (as in tests) do not count into each other.
 pub struct Metrics {
     registry: Registry,
-    refresh: Mutex<Vec<Refresh>>,
+    refreshers: Refreshers,
     counts_requests: bool,
 
     pub http_requests: Counters<(Kind, Method, Status)>,
@@ -275,7 +273,7 @@ impl Metrics {
                 "log_lines_dropped_total",
                 "Log lines dropped because the log's reader was too slow",
             ),
-            refresh: Mutex::default(),
+            refreshers: Refreshers::default(),
             counts_requests: requests,
             registry,
         };
@@ -283,36 +281,6 @@ impl Metrics {
         metrics.index_state.set_only((PartState::Starting,));
         metrics.origin_up.of((Origin::Bucket,)).set(1);
         metrics
-    }
-
-    /// Has `refresh` called before each scrape, for values that are read rather than counted.
-    pub fn on_scrape(&self, refresh: impl Fn(&Metrics) + Send + Sync + 'static) {
-        self.refresh
-            .lock()
-            .expect("no panic while refreshing")
-            .push(Box::new(refresh));
-    }
-
-    /// All series in Prometheus' text format, version 0.0.4.
-    pub fn render(&self) -> String {
-        self.refresh();
-        let mut text = Vec::new();
-        TextEncoder::new()
-            .encode(&self.registry.gather(), &mut text)
-            .expect("writing into memory does not fail");
-        String::from_utf8(text).expect("the text format is UTF-8")
-    }
-
-    /// Brings up to date what is read rather than counted.
-    pub fn refresh(&self) {
-        for refresh in self
-            .refresh
-            .lock()
-            .expect("no panic while refreshing")
-            .iter()
-        {
-            refresh(self);
-        }
     }
 }
 
@@ -326,11 +294,6 @@ impl std::fmt::Debug for Metrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Metrics")
     }
-}
-
-/// Seconds of a histogram child, from a start to now.
-pub fn observe_since(histogram: &Histogram, start: std::time::Instant) {
-    histogram.observe(start.elapsed().as_secs_f64());
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use super::error::OriginError;
 use super::limit::{Class, Slot};
 use super::retry::{self, Patience};
 use crate::metrics::labels::{Operation, Origin as Label, OriginOutcome};
-use crate::metrics::observe_since;
 
 /// A failing bucket is told of this often at most, each failure being told by whoever asked.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
@@ -107,7 +106,8 @@ impl Origin {
         let began = Instant::now();
         let answer = attempt(slot).await;
         let labels = (Label::Bucket, request.operation);
-        observe_since(inner.metrics.origin_request_seconds.of(labels), began);
+        let seconds = inner.metrics.origin_request_seconds.of(labels);
+        seconds.observe(began.elapsed().as_secs_f64());
         let outcome = match &answer {
             Ok(answer) => outcome(answer),
             Err(cause) => cause.outcome(),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Begins anew in each run; `NARWHARF_TEST_SEED` makes it begin where a failed one did.
+/// Unless it is seeded, begins anew in each run; `NARWHARF_TEST_SEED` makes it begin where a failed one did.
 pub struct Dice {
     seed: u64,
     state: u64,
@@ -16,6 +16,11 @@ impl Dice {
             let now = SystemTime::now().duration_since(UNIX_EPOCH);
             now.expect("a clock after 1970").as_nanos() as u64
         });
+        Self::seeded(seed)
+    }
+
+    /// The same at every run.
+    pub fn seeded(seed: u64) -> Self {
         Self { seed, state: seed }
     }
 

@@ -22,11 +22,11 @@ pub mod r2sim;
 mod request;
 mod series;
 mod settings;
+mod wait;
 
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use narwharf::clock::Clock;
 use narwharf::config::Config;
@@ -44,16 +44,11 @@ pub use self::{
     package::{Built, Package, public_key},
     request::{Request, delete, get, head, post, put},
     settings::{Settings, TOKEN},
+    wait::{PATIENCE, eventually, eventually_blocking},
 };
 
 pub const KIB: usize = 1024;
 pub const MIB: usize = 1024 * KIB;
-
-/// Whatever a test waits for comes within this, or the test has failed.
-pub const PATIENCE: Duration = Duration::from_secs(30);
-
-/// How often something is looked at that nobody announces.
-const GLANCE: Duration = Duration::from_millis(2);
 
 /// A gateway, its bucket and its disk. See the module's words.
 pub struct TestBed {
@@ -151,15 +146,11 @@ impl TestBed {
 
     /// Waits until something holds that nobody announces. Panics after [`PATIENCE`], saying `what`.
     pub async fn until(&self, what: &str, holds: impl Fn() -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !holds() {
-            assert!(
-                Instant::now() < deadline,
-                "never came: {what}\n{}",
-                series::moved(&self.metrics())
-            );
-            tokio::time::sleep(GLANCE).await;
-        }
+        assert!(
+            eventually(holds).await,
+            "never came: {what}\n{}",
+            series::moved(&self.metrics())
+        );
     }
 
     /// Stops the gateway and starts it anew over the same disk and bucket.
@@ -255,20 +246,13 @@ impl Drop for TestBed {
         if let Some(clients) = self.clients.take() {
             clients.shutdown_background();
         }
-        let deadline = Instant::now() + PATIENCE;
         let mut unrest = String::new();
-        while self.gateway.is_some() && !std::thread::panicking() {
+        if self.gateway.is_some() && !std::thread::panicking() {
+            eventually_blocking(|| self.unrest().is_empty());
             unrest = self.unrest();
-            if unrest.is_empty() || Instant::now() > deadline {
-                break;
-            }
-            std::thread::sleep(GLANCE);
         }
         stop(self.gateway.take());
-        assert!(
-            unrest.is_empty() || std::thread::panicking(),
-            "left behind: {unrest}"
-        );
+        assert!(unrest.is_empty(), "left behind: {unrest}");
     }
 }
 

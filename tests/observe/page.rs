@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::bed::r2sim::{Fault, Rule};
 use crate::bed::{KIB, MIB, Package, TOKEN, TestBed, get, public_key};
 use crate::chromium::{ALIAS, Chromium};
 
@@ -38,13 +37,15 @@ async fn with_something_to_tell(bed: &TestBed) -> impl Drop + use<> {
     let giant = bed
         .bucket
         .publish(Package::named("giant").nar_bytes(8 * MIB));
-    let held = bed
-        .bucket
-        .fault(Rule::get(&giant.nar).plays(Fault::HoldAfter(5 << 20)));
-    // Its client leaves at once; the fill goes on.
-    drop(bed.ask(get(&giant.nar)));
+    let held = bed.bucket.hold_after(&giant.nar, 5 * MIB);
+    // Its client leaves when so much is here that the fill goes on without it.
+    bed.at_rest().await;
+    let here = bed.metric("narwharf_disk_bytes");
     let asking = bed.ask(get(&giant.nar));
-    bed.until_metric("narwharf_fills_in_flight", 1).await;
+    bed.until("five of eight MiB", || {
+        bed.metric("narwharf_disk_bytes") >= here + 5 * MIB as u64
+    })
+    .await;
     drop(asking);
     held
 }

@@ -4,12 +4,11 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::bed::PATIENCE;
+use crate::bed::{PATIENCE, eventually_blocking};
 use crate::rules;
 
 /// Running until it is dropped.
@@ -123,11 +122,7 @@ impl Prometheus {
     /// Waits until something holds; it becomes so by scrapes and evaluations, which nobody announces.
     #[track_caller]
     pub fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !holds(self) {
-            assert!(Instant::now() < deadline, "never came: {what}");
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        assert!(eventually_blocking(|| holds(self)), "never came: {what}");
     }
 
     fn api(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, String> {

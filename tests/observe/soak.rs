@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 
 use crate::bed::r2sim::{Fault, Operation, Rule};
-use crate::bed::{Answer, Built, KIB, Package, TestBed, get, head, put};
+use crate::bed::{Answer, Built, Dice, KIB, Package, TestBed, get, head, put};
 use crate::counting::price_class;
 use crate::prometheus::Prometheus;
 
@@ -45,19 +45,6 @@ impl Seen {
     }
 }
 
-/// Numbers that are the same at every run.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, sides: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % sides
-    }
-}
-
 /// One client: mostly narinfos and NARs, as builders ask for them, some of them new or not there.
 async fn client(
     number: u64,
@@ -66,7 +53,7 @@ async fn client(
     until: Instant,
     seen: &Mutex<Seen>,
 ) {
-    let mut dice = Dice(number + 1);
+    let mut dice = Dice::seeded(number + 1);
     let mut round = 0;
     while Instant::now() < until {
         round += 1;

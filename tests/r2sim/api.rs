@@ -1,5 +1,5 @@
-//! The S3 actions, over the store and the uploads. Signatures, the bucket's name and headers that
-//! R2 does not know were dealt with before (`rules.rs`).
+//! The S3 actions, over the store; those of uploads in parts are `multipart.rs`'s. Signatures, the
+//! bucket's name and headers that R2 does not know were dealt with before (`rules.rs`).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,7 +19,7 @@ use super::store::{Attributes, ObjectMeta, Spooled, Store};
 use super::uploads::Uploads;
 
 /// The most keys one page of a listing has.
-const PAGE: usize = 1000;
+pub const PAGE: usize = 1000;
 
 /// Bytes of a body read at once.
 const CHUNK: usize = 128 * 1024;
@@ -202,158 +202,42 @@ impl S3 for Api {
         &self,
         req: S3Request<CreateMultipartUploadInput>,
     ) -> Answer<CreateMultipartUploadOutput> {
-        let input = req.input;
-        let attributes = Attributes {
-            content_type: input.content_type,
-            content_encoding: input.content_encoding,
-            cache_control: input.cache_control,
-            metadata: input.metadata.unwrap_or_default(),
-        };
-        let id = self.uploads.create(&input.key, attributes);
-        Ok(S3Response::new(CreateMultipartUploadOutput {
-            bucket: Some(input.bucket),
-            key: Some(input.key),
-            upload_id: Some(id),
-            ..Default::default()
-        }))
+        Ok(S3Response::new(self.begin(req.input)))
     }
 
     async fn upload_part(&self, req: S3Request<UploadPartInput>) -> Answer<UploadPartOutput> {
-        let input = req.input;
-        if !(1..=10_000).contains(&input.part_number) {
-            return Err(s3_error!(
-                InvalidArgument,
-                "Part number must be between 1 and 10000."
-            ));
-        }
-        self.uploads
-            .check(&input.key, &input.upload_id)
-            .map_err(Refused::from)?;
-        let part = self
-            .receive(input.body, input.content_length, input.content_md5)
-            .await?;
-        let etag = part.etag.clone();
-        self.uploads
-            .put_part(&input.key, &input.upload_id, input.part_number, part)
-            .map_err(Refused::from)?;
-        Ok(S3Response::new(UploadPartOutput {
-            e_tag: Some(ETag::Strong(etag)),
-            ..Default::default()
-        }))
+        self.take_part(req.input).await.map(S3Response::new)
     }
 
     async fn complete_multipart_upload(
         &self,
         req: S3Request<CompleteMultipartUploadInput>,
     ) -> Answer<CompleteMultipartUploadOutput> {
-        let input = req.input;
-        self.limit.admit(&input.key, Instant::now())?;
-        let named = input.multipart_upload.and_then(|it| it.parts);
-        let named: Vec<(i32, String)> = named
-            .unwrap_or_default()
-            .into_iter()
-            .map(|part| {
-                let etag = part.e_tag.map(ETag::into_value).unwrap_or_default();
-                (part.part_number.unwrap_or(0), etag)
-            })
-            .collect();
-
-        let (body, attributes) = self
-            .uploads
-            .assemble(&input.key, &input.upload_id, &named)
-            .map_err(Refused::from)?;
-        let allows = |present: Option<&ObjectMeta>| {
-            check_write(
-                input.if_match.as_ref(),
-                input.if_none_match.as_ref(),
-                present,
-            )
-            .map_err(Refused)
-        };
-        let meta = self.store.put(&input.key, body, attributes, allows)?;
-        self.uploads
-            .close(&input.key, &input.upload_id)
-            .map_err(Refused::from)?;
-        Ok(S3Response::new(CompleteMultipartUploadOutput {
-            bucket: Some(input.bucket),
-            key: Some(input.key),
-            e_tag: Some(ETag::Strong(meta.etag)),
-            ..Default::default()
-        }))
+        self.complete(req.input).map(S3Response::new)
     }
 
     async fn abort_multipart_upload(
         &self,
         req: S3Request<AbortMultipartUploadInput>,
     ) -> Answer<AbortMultipartUploadOutput> {
-        self.uploads
-            .close(&req.input.key, &req.input.upload_id)
-            .map_err(Refused::from)?;
-        Ok(S3Response::new(AbortMultipartUploadOutput::default()))
+        self.abort(req.input).map(S3Response::new)
     }
 
     async fn list_parts(&self, req: S3Request<ListPartsInput>) -> Answer<ListPartsOutput> {
-        let input = req.input;
-        let parts = self
-            .uploads
-            .parts(&input.key, &input.upload_id)
-            .map_err(Refused::from)?;
-        let after = input.part_number_marker.unwrap_or(0);
-        let most = input
-            .max_parts
-            .and_then(|most| usize::try_from(most).ok())
-            .map_or(PAGE, |most| most.min(PAGE));
-        let mut later = parts.into_iter().filter(|(number, _)| *number > after);
-        let page: Vec<Part> = later
-            .by_ref()
-            .take(most)
-            .map(|(number, part)| Part {
-                part_number: Some(number),
-                size: Some(signed(part.len)),
-                e_tag: Some(ETag::Strong(part.etag.clone())),
-                ..Default::default()
-            })
-            .collect();
-        Ok(S3Response::new(ListPartsOutput {
-            bucket: Some(input.bucket),
-            key: Some(input.key),
-            upload_id: Some(input.upload_id),
-            is_truncated: Some(later.next().is_some()),
-            next_part_number_marker: page.last().and_then(|part| part.part_number),
-            parts: Some(page),
-            ..Default::default()
-        }))
+        self.parts(req.input).map(S3Response::new)
     }
 
     async fn list_multipart_uploads(
         &self,
         req: S3Request<ListMultipartUploadsInput>,
     ) -> Answer<ListMultipartUploadsOutput> {
-        let prefix = req.input.prefix.clone().unwrap_or_default();
-        let uploads = self.uploads.open();
-        let uploads = uploads
-            .into_iter()
-            .filter(|upload| upload.key.starts_with(&prefix))
-            .map(|upload| MultipartUpload {
-                key: Some(upload.key),
-                upload_id: Some(upload.id),
-                initiated: Some(upload.initiated.into()),
-                ..Default::default()
-            })
-            .collect();
-        Ok(S3Response::new(ListMultipartUploadsOutput {
-            bucket: Some(req.input.bucket),
-            prefix: req.input.prefix,
-            is_truncated: Some(false),
-            uploads: Some(uploads),
-            ..Default::default()
-        }))
+        Ok(S3Response::new(self.open_uploads(req.input)))
     }
 }
 
 impl Api {
     /// Takes a body in, and only whole: of the length that was declared, with the md5 if one was.
-    async fn receive(
+    pub async fn receive(
         &self,
         body: Option<StreamingBlob>,
         declared: Option<i64>,
@@ -407,7 +291,7 @@ fn content_type(meta: &ObjectMeta) -> String {
 }
 
 /// S3's types count in `i64`; no file is that long.
-fn signed(len: u64) -> i64 {
+pub fn signed(len: u64) -> i64 {
     i64::try_from(len).unwrap_or(i64::MAX)
 }
 

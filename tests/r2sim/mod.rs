@@ -5,8 +5,9 @@
 //! not fill memory. It runs on threads of its own and can be used from any runtime or from none.
 //!
 //! ```text
-//! server ─▶ conn ─▶ serve ─▶ rules ─▶ api ─▶ store, uploads
-//!            wire   log, line, faults, bodies          misread, conditions, listing
+//! server ─▶ conn ─▶ serve ─▶ rules ─▶ api ─────────▶ store
+//!            wire   log, line, faults, bodies    multipart ─▶ uploads
+//!                                                misread, conditions, listing
 //! ```
 
 // Each test binary and bench that includes this tree uses a part of it.
@@ -21,6 +22,7 @@ mod line;
 mod listing;
 mod log;
 mod misread;
+mod multipart;
 mod operation;
 mod rules;
 mod serve;
@@ -166,7 +168,16 @@ impl R2Sim {
 
     /// GETs of `key` are read but not answered until the guard's release.
     pub fn hold_first_byte(&self, key: &str) -> FaultGuard {
-        self.fault(Rule::get(key).plays(Fault::HoldFirstByte))
+        self.hold_after(key, 0)
+    }
+
+    /// Lets so many bytes of an object through and then holds; after 0 not even the head has come.
+    pub fn hold_after(&self, key: &str, bytes: usize) -> FaultGuard {
+        let fault = match bytes {
+            0 => Fault::HoldFirstByte,
+            bytes => Fault::HoldAfter(bytes as u64),
+        };
+        self.fault(Rule::get(key).plays(fault))
     }
 
     /// See `Log::reads`.

@@ -261,6 +261,10 @@ async fn metrics_can_be_kept_behind_a_token_of_their_own() {
     assert_challenged(&bed.ask(get("metrics").token(TOKEN)).await);
     assert_eq!(bed.ask(get("metrics").token("scraper")).await.status, 200);
     assert_eq!(
+        (failures(&bed, "missing"), failures(&bed, "unknown")),
+        (1, 1)
+    );
+    assert_eq!(
         bed.ask(write("nar/x.nar").token("scraper")).await.status,
         403,
         "and it is good for nothing else"

@@ -2,7 +2,6 @@
 
 use futures_util::future::join_all;
 
-use crate::bed::r2sim::{Fault, Rule};
 use crate::bed::{MIB, Package, TestBed, get};
 
 const LEN: usize = 4 * MIB;
@@ -19,11 +18,7 @@ async fn a_fill_that_nobody_wants_is_given_up() {
     let bed = bed("never").await;
     for (name, sent) in [("a", 0), ("b", 1), ("c", LEN / 2), ("d", LEN - LEN / 100)] {
         let package = bed.bucket.publish(Package::named(name).nar_bytes(LEN));
-        let fault = match sent {
-            0 => Fault::HoldFirstByte,
-            sent => Fault::HoldAfter(sent as u64),
-        };
-        let held = bed.bucket.fault(Rule::get(&package.nar).plays(fault));
+        let held = bed.bucket.hold_after(&package.nar, sent);
         let mut client = bed.connect().await;
         client.send_head(&get(&package.nar)).await;
         held.until_played(1).await;
@@ -46,8 +41,7 @@ async fn a_fill_that_nobody_wants_is_given_up() {
 async fn a_client_that_comes_back_finds_its_fill() {
     let bed = bed("never").await;
     let package = bed.bucket.publish(Package::named("a").nar_bytes(LEN));
-    let rule = Rule::get(&package.nar);
-    let held = bed.bucket.fault(rule.plays(Fault::HoldAfter(MIB as u64)));
+    let held = bed.bucket.hold_after(&package.nar, MIB);
     let mut client = bed.connect().await;
     client.send_head(&get(&package.nar)).await;
     assert_eq!(client.bytes(MIB / 2).await.len(), MIB / 2);
@@ -108,11 +102,7 @@ async fn five_hundred_clients_read(len: usize) {
     for sent in [0, len / 100, len / 2, len - len / 100] {
         let name = format!("gone-{sent}");
         let package = bed.bucket.publish(Package::named(&name).nar_bytes(len));
-        let fault = match sent {
-            0 => Fault::HoldFirstByte,
-            sent => Fault::HoldAfter(sent as u64),
-        };
-        let held = bed.bucket.fault(Rule::get(&package.nar).plays(fault));
+        let held = bed.bucket.hold_after(&package.nar, sent);
         let mut first = bed.connect().await;
         first.send_head(&get(&package.nar)).await;
         held.until_played(1).await;
@@ -143,8 +133,7 @@ async fn a_fill_too_many_is_told_to_come_back() {
     let bed = TestBed::with(|s| s.set("bucket.max_requests", "1")).await;
     let one = bed.bucket.publish(Package::named("a").nar_bytes(LEN));
     let two = bed.bucket.publish(Package::named("b").nar_bytes(LEN));
-    let rule = Rule::get(&one.nar);
-    let held = bed.bucket.fault(rule.plays(Fault::HoldAfter(MIB as u64)));
+    let held = bed.bucket.hold_after(&one.nar, MIB);
     let first = bed.ask(get(&one.nar));
     held.until_played(1).await;
     let answer = bed.ask(get(&two.nar)).await;

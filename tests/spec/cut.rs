@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 
 use crate::bed::r2sim::Operation;
-use crate::bed::{Built, MIB, Package, Settings, TestBed, get, put};
+use crate::bed::{Built, Dice, MIB, Package, Settings, TestBed, get, put};
 
 use super::upload::writes;
 
@@ -20,19 +20,6 @@ const AT_ONCE: usize = 10;
 const ENDED_WITHIN: Duration = Duration::from_secs(5);
 
 const CUT: &str = "narwharf_uploads_total{kind=\"nar\",outcome=\"cut\"}";
-
-/// Offsets that are the same at every run.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, sides: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % sides
-    }
-}
 
 /// Its body is asked for, sent up to the offset, and then the client is gone.
 async fn cut(bed: &TestBed, key: &str, nar: &Built, offset: usize) {
@@ -61,7 +48,7 @@ async fn cuts(times: usize, adjust: impl FnOnce(&mut Settings)) {
     })
     .await;
     let big = Package::named("big").nar_bytes(2 * PART + MIB).build();
-    let (mut dice, mut longest) = (Dice(times as u64), Duration::ZERO);
+    let (mut dice, mut longest) = (Dice::seeded(times as u64), Duration::ZERO);
     for wave in 0..times / AT_ONCE {
         let keys: Vec<String> = (0..AT_ONCE)
             .map(|at| format!("ns{wave}-{at}/{}", big.nar))

@@ -85,7 +85,9 @@ async fn a_nar_for_which_there_is_no_room_is_passed() {
     bed.at_rest().await;
     assert!(bed.blob_path(&first.nar).exists());
     assert!(!bed.blob_path(&second.nar).exists());
-    assert_eq!(bed.metric("narwharf_fills_total{outcome=\"passed\"}"), 1);
+    // Counted once its task has ended, of which nobody has to wait for any more.
+    bed.until_metric("narwharf_fills_total{outcome=\"passed\"}", 1)
+        .await;
 }
 
 /// Somebody cut, lengthened, emptied, removed or replaced a blob's file: it is fetched anew at once.
@@ -208,6 +210,22 @@ async fn a_blob_without_an_index_entry_is_checked_and_taken_in() {
         );
     }
     assert_eq!(bed.bucket.requests(), 0);
+}
+
+/// And it is served while the bucket hangs, however many wait for that.
+#[tokio::test]
+async fn a_bucket_that_hangs_keeps_back_nothing_that_lies_on_disk() {
+    let mut bed = TestBed::with(|s| s.set("bucket.max_requests", "1")).await;
+    let here = bed.cached(Package::named("here").nar_bytes(3 * MIB)).await;
+    bed.restart_after(|disk| fs::remove_dir_all(disk.join("index")).unwrap())
+        .await;
+    let there = bed.bucket.publish(Package::named("there").nar_bytes(MIB));
+    let held = bed.bucket.hold_first_byte(&there.nar);
+    let waiting = bed.ask(get(&there.nar));
+    held.until_played(1).await;
+    assert!(bed.ask(get(&here.nar)).await.is(&here.nar_bytes));
+    held.release();
+    assert!(waiting.await.is(&there.nar_bytes));
 }
 
 /// And if its bytes are wrong, nobody gets them whole; it is set aside and fetched anew.

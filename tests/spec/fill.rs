@@ -102,11 +102,7 @@ async fn the_first_client_leaving_disturbs_nobody() {
     let bed = TestBed::start().await;
     for (name, sent) in [("a", 0), ("b", 1), ("c", MIB), ("d", 2 * MIB - 100)] {
         let package = bed.bucket.publish(Package::named(name).nar_bytes(2 * MIB));
-        let fault = match sent {
-            0 => Fault::HoldFirstByte,
-            sent => Fault::HoldAfter(sent as u64),
-        };
-        let held = bed.bucket.fault(Rule::get(&package.nar).plays(fault));
+        let held = bed.bucket.hold_after(&package.nar, sent);
         // Given one client that began the fill and three that joined it
         let mut first = bed.connect().await;
         first.send_head(&get(&package.nar)).await;

@@ -16,6 +16,7 @@ mod cut;
 mod disk;
 mod document;
 mod fill;
+mod freshness;
 mod key;
 mod leaving;
 mod multipart;

@@ -213,6 +213,22 @@ async fn a_store_path_is_purged_narinfo_first() {
     }
 }
 
+/// With its narinfo gone, nobody would find the NAR any more.
+#[tokio::test]
+async fn a_store_path_whose_narinfo_cannot_be_read_keeps_both() {
+    let admin = token_lines("admin", ADMIN, "'admin'");
+    let bed = TestBed::with(|s| {
+        s.add_toml(&admin);
+        s.set("auth.public_reads", "false");
+    })
+    .await;
+    let hello = bed.bucket.publish(Package::named("hello"));
+    let (code, said) = purge(&bed, Some(ADMIN), &["--bucket", &hello.store_path]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("--token-file"), "{said}");
+    assert_eq!(bed.bucket.keys().len(), 2);
+}
+
 #[tokio::test]
 async fn keys_are_purged_here_alone_unless_more_is_said() {
     let admin = token_lines("admin", ADMIN, "'admin'");

@@ -9,18 +9,12 @@ use crate::bed::{Built, Package, TestBed, get, public_key, put};
 /// signed it so. The key signs nothing else.
 const SECRET: &str = "obs.example-1:mL/kuBachWMFpXhL8WLL2B9+hvMDEoNKMMPkiVqa2cktWKVkCk4j11JmC3kGoMymL12EzBRYbHuEAmHAwHKllw==";
 const NARINFO: &str = "y7p5hy9p6crpivv064i60p31mjfx3a54.narinfo";
-const TEXT: &str = "\
-StorePath: /nix/store/y7p5hy9p6crpivv064i60p31mjfx3a54-top-2.0
-URL: nar/05abdyhr0yvxc2sypss0prgb5ll7yc9kywd41ybsg72ma05l730y.nar.xz
-Compression: xz
-FileHash: sha256:05abdyhr0yvxc2sypss0prgb5ll7yc9kywd41ybsg72ma05l730y
-FileSize: 260
-NarHash: sha256:0wq916svq5vfbqznjhwbv32ggd1p2j5sdm374pnpxsw9pbszwghj
-NarSize: 576
-References: 366d43aifcxrn3m3331144swaa9f6dv9-dep-1.0 y7p5hy9p6crpivv064i60p31mjfx3a54-top-2.0
-Deriver: 8waf2cylldvmba5dwi8hsfgpp04nfkig-top-2.0.drv
-";
-const SIG: &str = "Sig: obs.example-1:IL/ECx5htsGEW8Tl6YGzwbF9jn/JL7XZCJMnhKQJHJsNz9p5FpWJ3IgkH/9ybBNnmqYpg7Wrdm8Z5Rxy7POVDg==\n";
+const SIGNED: &str = include_str!("../../src/nix/narinfo/tests/nix-2.8.0.narinfo");
+
+/// The same before it was signed.
+fn unsigned() -> &'static str {
+    SIGNED.split_once("Sig: ").expect("a signature, last").0
+}
 
 /// A gateway that signs, and takes narinfos without their NARs.
 async fn signing_bed() -> (TestBed, tempfile::TempDir) {
@@ -49,7 +43,7 @@ async fn stored(bed: &TestBed, key: &str, text: &str) -> String {
 #[tokio::test]
 async fn the_gateway_signs_as_nix_does() {
     let (bed, _key) = signing_bed().await;
-    assert_eq!(stored(&bed, NARINFO, TEXT).await, format!("{TEXT}{SIG}"));
+    assert_eq!(stored(&bed, NARINFO, unsigned()).await, SIGNED);
 }
 
 #[tokio::test]
@@ -71,21 +65,20 @@ async fn a_narinfo_that_comes_encoded_is_signed_plain() {
     use tokio::io::AsyncReadExt;
     let (bed, _key) = signing_bed().await;
     let mut encoded = Vec::new();
-    let mut encoder = GzipEncoder::new(TEXT.as_bytes());
+    let mut encoder = GzipEncoder::new(unsigned().as_bytes());
     encoder.read_to_end(&mut encoded).await.unwrap();
     let request = put(NARINFO, encoded).header("Content-Encoding", "gzip");
     assert_eq!(bed.ask(request).await.status, 201);
-    let plain = format!("{TEXT}{SIG}");
-    assert_eq!(bed.bucket.object(NARINFO).unwrap(), plain.as_bytes());
+    assert_eq!(bed.bucket.object(NARINFO).unwrap(), SIGNED.as_bytes());
     let meta = bed.bucket.object_meta(NARINFO).unwrap();
     assert_eq!(meta.attributes.content_encoding, None);
-    assert!(bed.ask(get(NARINFO)).await.is(plain.as_bytes()));
+    assert!(bed.ask(get(NARINFO)).await.is(SIGNED.as_bytes()));
 }
 
 #[tokio::test]
 async fn without_a_key_a_narinfo_stays_as_it_came() {
     let bed = TestBed::with(|s| s.set("uploads.require_nar", "false")).await;
-    assert_eq!(stored(&bed, NARINFO, TEXT).await, TEXT);
+    assert_eq!(stored(&bed, NARINFO, unsigned()).await, unsigned());
 }
 
 /// A signature of its own does not make an untrusted narinfo a trusted one.
@@ -100,7 +93,7 @@ async fn only_what_is_trusted_is_signed() {
         s.set("signing.trusted_public_keys", &public_key());
     })
     .await;
-    assert_eq!(bed.ask(put(NARINFO, TEXT)).await.status, 400);
+    assert_eq!(bed.ask(put(NARINFO, unsigned())).await.status, 400);
     assert_eq!(bed.bucket.object(NARINFO), None);
 }
 

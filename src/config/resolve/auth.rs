@@ -12,12 +12,7 @@ impl Judge<'_> {
         let configured = auth.token.len();
         let mut tokens = Vec::with_capacity(configured + 1);
         for token in auth.token {
-            let token = self.token(token, cache);
-            if tokens.iter().any(|other: &Token| other.name == token.name) {
-                let what = format!("{:?} is the name of two tokens; allowed is one", token.name);
-                self.refuse("auth.token", what);
-            }
-            tokens.push(token);
+            tokens.push(self.token(token, cache));
         }
 
         let path = auth.upload_token_file.0.0;
@@ -38,6 +33,14 @@ impl Judge<'_> {
                     upload_token_file = alone.then_some(path);
                 }
                 Err(error) => self.refuse("auth.upload_token_file", unreadable(&path, &error)),
+            }
+        }
+
+        // The log calls a token by its name alone. The upload token's is "upload".
+        for (at, token) in tokens.iter().enumerate() {
+            if tokens[..at].iter().any(|other| other.name == token.name) {
+                let what = format!("{:?} is the name of two tokens; allowed is one", token.name);
+                self.refuse("auth.token", what);
             }
         }
 

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use bytesize::ByteSize;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::error::{ConfigError, Problem};
 use super::source::Given;
@@ -24,6 +24,7 @@ use super::{
     Auth, Bucket, BucketKind, Cache, Config, Disk, Listen, Log, Memory, Metrics, Namespaces,
     Server, Signing, Uploads, file, secret,
 };
+use crate::nix::signature::SecretKey;
 
 /// In bytes, the lengths that a part may have (S3 API, "Amazon S3 multipart upload limits").
 const PART_SIZES: RangeInclusive<u64> = 5 << 20..=5 << 30;
@@ -198,6 +199,14 @@ impl Judge<'_> {
             );
         }
         let secret_key = self.secret("signing.secret_key", None, signing.secret_key_file);
+        let unusable = secret_key.as_ref().and_then(|key| {
+            let parsed = key.expose_secret().parse::<SecretKey>();
+            parsed.err()
+        });
+        if let Some(why) = unusable {
+            let what = format!("{why}; allowed is what `nix key generate-secret` prints");
+            self.refuse("signing.secret_key_file", what);
+        }
         Signing {
             trusted_public_keys,
             require_signature,

@@ -138,6 +138,13 @@ fn what_cannot_be_together_is_refused() {
         let problem = desk.problems_in(&text);
         assert!(problem.contains(told), "{told:?} in\n{problem}");
     }
+    let file = desk.file("upload.toml", &token.replace("'a'", "'upload'"));
+    let twice = desk.load(&[file], &[("NARWHARF_AUTH__UPLOAD_TOKEN", "abc")]);
+    let problem = twice.unwrap_err().to_string();
+    assert!(
+        problem.contains("\"upload\" is the name of two tokens"),
+        "{problem}"
+    );
     let open = [
         ("NARWHARF_SERVER__LISTEN", "0.0.0.0:8080"),
         ("NARWHARF_AUTH__PUBLIC_READS", "false"),
@@ -154,6 +161,21 @@ fn keys_make_signatures_required_unless_said_otherwise() {
     assert!(desk.with(&[keys]).signing.require_signature);
     let config = desk.with(&[keys, ("NARWHARF_SIGNING__REQUIRE_SIGNATURE", "false")]);
     assert!(!config.signing.require_signature);
+}
+
+#[test]
+fn a_key_that_cannot_sign_is_a_mistake_in_the_settings_and_is_not_shown() {
+    let desk = Desk::new();
+    for key in ["obs.example-1:c2VjcmV0", "hunter2"] {
+        let file = desk.file("key", key);
+        let env = ("NARWHARF_SIGNING__SECRET_KEY_FILE", file.to_str().unwrap());
+        let problem = desk.problems_with(&[env]);
+        assert!(
+            problem.contains("signing.secret_key_file: a key is <name>:<64 bytes in base64>"),
+            "{problem}"
+        );
+        assert!(!problem.contains(key), "{problem}");
+    }
 }
 
 #[test]

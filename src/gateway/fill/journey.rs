@@ -211,14 +211,10 @@ pub(super) fn verify(
     expected: Sha256Hash,
     got: Sha256Hash,
 ) -> Result<(), GatewayError> {
-    if expected == got {
-        return Ok(());
+    match expected == got {
+        true => Ok(()),
+        false => Err(GatewayError::wrong_bytes(fill.key.object(), expected, got)),
     }
-    let why = format!("its SHA-256 is {got} instead of {expected}");
-    Err(GatewayError::Corrupt {
-        key: fill.key.object().clone(),
-        why,
-    })
 }
 
 /// Runs what blocks on the pool made for it. A panic there is the fill's failure.

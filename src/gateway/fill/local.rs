@@ -34,7 +34,7 @@ async fn check(gateway: &Arc<Gateway>, fill: &Arc<Fill>, blob: Blob) -> Ended {
         expected.is_some(),
         None,
     ));
-    let _place = gateway.fills.place().await;
+    let _place = gateway.fills.disk_place().await;
     let (reading, file, len) = (Arc::clone(fill), Arc::clone(&blob.file), blob.len);
     let digest = blocking(fill, move || hash_along(&reading, &file, len)).await?;
     let disk = gateway.disk.clone();

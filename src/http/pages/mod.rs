@@ -4,7 +4,7 @@ mod home;
 mod recent;
 mod status;
 
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -150,7 +150,7 @@ impl Pages {
             },
             "disk": { "state": readiness.disk.to_string() },
             "index": { "state": readiness.index.to_string() },
-            "timestamp": humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            "timestamp": humantime::format_rfc3339_seconds(clock.wall()).to_string(),
         });
         text(status, JSON, format!("{body}\n"))
     }

@@ -29,10 +29,6 @@ pub enum Verdict {
 }
 
 impl TrustedKeys {
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The keys' names, for messages.
     pub fn names(&self) -> Vec<&str> {
         self.0.iter().map(PublicKey::name).collect()

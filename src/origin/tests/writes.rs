@@ -139,6 +139,29 @@ async fn an_upload_is_failed_only_by_the_buckets_word_or_silence() {
     }
 }
 
+/// A part of 16 MiB over a line that others use as well takes longer than any deadline, and arrives.
+#[tokio::test]
+async fn a_slow_line_fails_no_upload_that_moves() {
+    const DEADLINE: Duration = Duration::from_millis(1500);
+    let bed = Bed::with(|settings| {
+        settings.first_byte_timeout = DEADLINE;
+        settings.idle_timeout = DEADLINE;
+    });
+    bed.sim.line().set_bandwidth(Some(8 << 20));
+    let (nar, begun) = (patterned(40 << 20), Instant::now());
+    let body = StoreBody::Bytes(nar.clone().into());
+    let stored = bed
+        .origin
+        .store(&key(NAR), &body, &StoreFacts::default(), &held(PATIENT))
+        .await;
+    assert!(stored.is_ok(), "{stored:?}");
+    assert!(
+        begun.elapsed() > 2 * DEADLINE,
+        "no longer than is waited anyway"
+    );
+    assert!(bed.sim.object(NAR).unwrap() == nar);
+}
+
 #[tokio::test]
 async fn a_file_shorter_than_announced_is_never_stored() {
     let bed = Bed::start();

@@ -48,7 +48,7 @@ use crate::config;
 use crate::metrics::Metrics;
 use crate::nix::key::ObjectKey;
 use crate::object::Document;
-use budget::{Books, Phase};
+use budget::Books;
 use claim::Claim;
 use hand::{Bell, Hand};
 use health::Health;
@@ -233,17 +233,6 @@ impl DiskTier {
         if self.inner.is_claimed() {
             self.inner.index.wait_while_starting(patience);
         }
-    }
-
-    /// Waits until the files found at start and the index agree. `false`: not within `patience`.
-    pub fn wait_until_recovered(&self, patience: Duration) -> bool {
-        let books = locked(&self.inner.books);
-        let (books, _) = self
-            .inner
-            .progress
-            .wait_timeout_while(books, patience, |books| books.phase < Phase::Reconciled)
-            .unwrap_or_else(PoisonError::into_inner);
-        books.phase == Phase::Reconciled
     }
 
     /// Saves recency and closes the index, within 20 s. Blobs can still be read and written after,

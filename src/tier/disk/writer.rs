@@ -82,7 +82,12 @@ impl Inner {
             return Err(NoRoom::TooLarge);
         }
         let grant = self.grant(need)?;
-        self.keep_free(need)?;
+        // Where blocks cannot be set aside, the grant counts as space that is taken.
+        let besides = match self.preallocates.load(Ordering::Relaxed) {
+            true => need,
+            false => 0,
+        };
+        self.keep_free(besides)?;
         self.begin(key, place, len, grant).inspect_err(|refusal| {
             if let NoRoom::Disk(error) = refusal {
                 self.health.failed(error);
@@ -306,6 +311,8 @@ impl BlobWriter {
         }
         drop(moving);
         if let Err(error) = files::sync_folder(&self.place.folder) {
+            // Here, since the removal voids this writer's own claim too.
+            tier.health.failed(&error);
             tier.remove(&self.key);
             return Err(error);
         }

@@ -1,8 +1,10 @@
-//! The body of an upload, read from its file a piece at a time.
+//! The body of an upload, a piece at a time.
 //!
-//! Never more than one piece is in memory, and the file is read by position, so that each try
-//! starts at the beginning and several may run at once.
+//! From a file never more than one piece is in memory, and it is read by position, so that each try
+//! starts at the beginning and several may run at once. What is in memory goes by pieces too: whoever
+//! watches an upload then sees it move, however long a slow line takes for all of it.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -21,16 +23,20 @@ use super::super::super::ask::StoreBody;
 use super::super::super::error::OriginError;
 use super::super::wait::Progress;
 
-/// Bytes read at once.
+/// Bytes read, and handed on, at once.
 const PIECE: u64 = 128 * 1024;
 
 /// What is to be stored, as the SDK takes it.
 pub fn body(body: &StoreBody, progress: &Progress) -> ByteStream {
     match body {
-        StoreBody::Bytes(bytes) => {
+        StoreBody::Bytes(bytes) if body.len() <= PIECE => {
             progress.add(body.len());
             ByteStream::from(bytes.clone())
         }
+        StoreBody::Bytes(bytes) => ByteStream::new(SdkBody::from_body_1_x(MemoryBody {
+            left: bytes.clone(),
+            progress: progress.clone(),
+        })),
         StoreBody::File { file, start, len } => ByteStream::new(SdkBody::from_body_1_x(FileBody {
             file: file.clone(),
             at: *start,
@@ -65,6 +71,37 @@ where
         next = error.source();
     }
     cause
+}
+
+struct MemoryBody {
+    left: Bytes,
+    progress: Progress,
+}
+
+impl Body for MemoryBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.left.is_empty() {
+            return Poll::Ready(None);
+        }
+        let size = self.left.len().min(PIECE as usize);
+        let piece = self.left.split_to(size);
+        self.progress.add(size as u64);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left.len() as u64)
+    }
 }
 
 struct FileBody {

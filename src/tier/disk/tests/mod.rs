@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::budget::Phase;
 use super::*;
 use crate::nix::hash::Sha256Hash;
 
@@ -23,6 +24,19 @@ pub const KIB: u64 = 1 << 10;
 pub const MIB: u64 = 1 << 20;
 /// Longer than any step of a test takes; reached only by one that fails.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+impl DiskTier {
+    /// Waits until the files found at start and the index agree. `false`: not within `patience`.
+    pub fn wait_until_recovered(&self, patience: Duration) -> bool {
+        let books = locked(&self.inner.books);
+        let (books, _) = self
+            .inner
+            .progress
+            .wait_timeout_while(books, patience, |books| books.phase < Phase::Reconciled)
+            .unwrap_or_else(PoisonError::into_inner);
+        books.phase == Phase::Reconciled
+    }
+}
 
 /// A cache directory that outlives the tiers opened on it.
 pub struct Bed {

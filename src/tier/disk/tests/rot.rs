@@ -23,6 +23,16 @@ fn scrub(tier: &DiskTier) {
     }
 }
 
+/// A tier that found a blob without an entry, of which somebody said that it is right.
+fn with_an_adopted_blob(bed: &Bed) -> (DiskTier, ObjectKey) {
+    bed.open();
+    fs::create_dir_all(bed.path("nar/he")).unwrap();
+    fs::write(bed.path("nar/he/hello.nar"), "hello").unwrap();
+    let (tier, nar) = (bed.open(), key("nar/hello.nar"));
+    tier.adopt(&nar, &unindexed(&tier, &nar));
+    (tier, nar)
+}
+
 fn bytes_of(n: usize) -> Vec<u8> {
     (0..500 + n * 7 % 9000).map(|at| (at * n) as u8).collect()
 }
@@ -92,11 +102,7 @@ fn what_a_lost_index_had_vouched_for_is_vouched_for_again_where_the_name_is_a_ha
 #[test]
 fn the_first_reading_of_an_adopted_blob_is_what_later_ones_are_held_to() {
     let bed = Bed::new();
-    bed.open();
-    fs::create_dir_all(bed.path("nar/he")).unwrap();
-    fs::write(bed.path("nar/he/hello.nar"), "hello").unwrap();
-    let (tier, nar) = (bed.open(), key("nar/hello.nar"));
-    tier.adopt(&nar, &unindexed(&tier, &nar));
+    let (tier, nar) = with_an_adopted_blob(&bed);
     scrub(&tier);
     hit(&tier, &nar);
     flip(&bed.path("nar/he/hello.nar"), 9);
@@ -107,11 +113,7 @@ fn the_first_reading_of_an_adopted_blob_is_what_later_ones_are_held_to() {
 #[test]
 fn being_read_by_the_scrubber_is_no_use() {
     let bed = Bed::new();
-    bed.open();
-    fs::create_dir_all(bed.path("nar/he")).unwrap();
-    fs::write(bed.path("nar/he/hello.nar"), "hello").unwrap();
-    let (tier, nar) = (bed.open(), key("nar/hello.nar"));
-    tier.adopt(&nar, &unindexed(&tier, &nar));
+    let (tier, nar) = with_an_adopted_blob(&bed);
     put(&tier, &key_of(b"hello"), b"hello");
     let uses = || {
         let books = locked(&tier.inner.books);
