@@ -100,6 +100,24 @@ async fn every_refusal_that_needs_no_body_comes_instead_of_the_100() {
             "cannot be read",
         ),
         (
+            "a token too long",
+            announced(nar, KIB).token(&"x".repeat(5000)),
+            403,
+            "cannot be read",
+        ),
+        (
+            "a token that is no text",
+            announced(nar, KIB).token("sch\u{fc}ssel\u{80}"),
+            403,
+            "cannot be read",
+        ),
+        (
+            "a login that is no text",
+            announced(nar, KIB).header("Authorization", "Basic /////w=="),
+            403,
+            "cannot be read",
+        ),
+        (
             "a token that may not write",
             announced(nar, KIB).token("reader"),
             403,
@@ -172,6 +190,45 @@ async fn every_refusal_that_needs_no_body_comes_instead_of_the_100() {
     let challenge = challenged.header("www-authenticate");
     assert!(challenge.is_some_and(|text| text.starts_with("Basic ")));
     assert_nothing_came_of_it(&bed);
+}
+
+/// Whatever the method, a body that will not be taken is not asked for.
+#[tokio::test]
+async fn methods_that_nothing_answers_are_refused_before_their_bodies() {
+    let bed = TestBed::start().await;
+    let hello = Package::named("hello").build();
+    for (method, target, status, says) in [
+        ("POST", hello.nar.as_str(), 405, "method"),
+        ("PATCH", hello.narinfo.as_str(), 405, "method"),
+        ("DELETE", hello.nar.as_str(), 405, "method"),
+        ("POST", "health", 405, "method"),
+        ("POST", "nar/x.tar", 404, "no such path"),
+    ] {
+        let request = Request::new(method, target)
+            .header("Content-Length", "1000")
+            .expecting_continue();
+        assert_refused_unread(&bed, method, request, status, says).await;
+    }
+    assert_nothing_came_of_it(&bed);
+}
+
+/// Where there are removals, who may not make them is told so as early.
+#[tokio::test]
+async fn a_removal_without_leave_is_refused_before_its_body() {
+    let admin = token_table("admin", "scopes = ['admin']");
+    let bed = TestBed::with(|s| s.add_toml(&admin)).await;
+    let hello = bed.bucket.publish(Package::named("hello"));
+    let request = |token: &str| {
+        Request::new("DELETE", &hello.nar)
+            .token(token)
+            .header("Content-Length", "1000")
+            .expecting_continue()
+    };
+    let guessed = request("guessed");
+    assert_refused_unread(&bed, "a guess", guessed.clone(), 403, "not known").await;
+    let none = guessed.without_token();
+    assert_refused_unread(&bed, "no token", none, 401, "credentials").await;
+    assert_eq!(bed.bucket.object(&hello.nar).unwrap(), hello.nar_bytes);
 }
 
 #[tokio::test]
