@@ -15,6 +15,7 @@ mod conditional;
 mod cut;
 mod disk;
 mod document;
+mod doubt;
 mod fill;
 mod key;
 mod leaving;
