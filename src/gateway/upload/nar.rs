@@ -141,12 +141,17 @@ impl Gateway {
         (!taken).then_some(plan)
     }
 
+    /// Completing replaces what is there, which is right only where the name is the hash; an object
+    /// of another length then is a damaged one.
     fn errand(&self, key: &NarKey, about: StoreFacts, plan: Plan, hold: &Hold) -> Errand {
         Errand {
             origin: self.origin.clone(),
             disk: self.disk.clone(),
             key: key.object().clone(),
-            about,
+            about: StoreFacts {
+                create_only: key.content_hash().is_none(),
+                ..about
+            },
             plan,
             hold: hold.clone(),
         }
@@ -173,7 +178,6 @@ impl Gateway {
         hold: &Hold,
     ) -> Result<Landed, UploadError> {
         let sent = sending.finish().await?;
-        // Completing replaces what is there, which is right only where the name is the hash.
         if key.content_hash().is_none() {
             match self.compare(key, content).await? {
                 Compared::Nothing => {}
