@@ -207,10 +207,9 @@ impl Gateway {
             return None;
         }
         let (gateway, nar) = (Arc::clone(self), key.clone());
-        let asking = self.on_engine(
-            key.object(),
-            async move { gateway.ask_presence(&nar).await },
-        );
+        let asking = self.on_engine(key.object(), async move {
+            gateway.ask_presence(&nar, None).await
+        });
         match tokio::time::timeout(PRESENCE_PATIENCE, asking).await {
             Ok(Lookup::Found(facts)) => Some(facts.len),
             Ok(Lookup::Absent | Lookup::Unknown(_)) | Err(_) => None,

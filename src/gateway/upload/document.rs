@@ -45,7 +45,7 @@ impl Gateway {
         let turn = self.room.turns.take(at, patience).await;
         let _turn = turn.ok_or(UploadError::Busy)?;
         let (stored, kept) = match key.kind() {
-            DocumentKind::Narinfo => self.judge_narinfo(key, came).await?,
+            DocumentKind::Narinfo => self.judge_narinfo(key, came, &hold).await?,
             _ if came.bytes.len() as u64 > MAX_KEPT => (came, None),
             _ => {
                 let kept = (came.bytes.clone(), came.encoding);
@@ -84,6 +84,7 @@ impl Gateway {
         self: &Arc<Self>,
         key: &DocumentKey,
         came: Stored,
+        hold: &Hold,
     ) -> Result<(Stored, Option<(Bytes, Option<Encoding>)>), UploadError> {
         let plain = match came.encoding {
             None => came.bytes.clone(),
@@ -92,17 +93,19 @@ impl Gateway {
                 decoded.map_err(|_| UploadError::BadEncoding(encoding.as_str().to_owned()))?
             }
         };
-        let narinfo = self.check_narinfo(key, &plain).await?;
-        Ok(match self.sign_and_merge(key, narinfo, &plain).await? {
-            None => (came, Some((plain, None))),
-            Some(signed) => {
-                let stored = Stored {
-                    bytes: signed.clone(),
-                    encoding: None,
-                };
-                (stored, Some((signed, None)))
-            }
-        })
+        let narinfo = self.check_narinfo(key, &plain, hold).await?;
+        Ok(
+            match self.sign_and_merge(key, narinfo, &plain, hold).await? {
+                None => (came, Some((plain, None))),
+                Some(signed) => {
+                    let stored = Stored {
+                        bytes: signed.clone(),
+                        encoding: None,
+                    };
+                    (stored, Some((signed, None)))
+                }
+            },
+        )
     }
 
     /// Makes a written document what every request from now on sees.
