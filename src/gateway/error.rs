@@ -95,6 +95,8 @@ pub enum UploadError {
     EncodedNar(String),
     #[error("the body is not {0} data")]
     BadEncoding(String),
+    #[error("the body has more than the {most} bytes that are taken here, once decoded")]
+    UnpacksTooLarge { most: u64 },
     #[error("there is no room for the upload, neither on the gateway's disk nor in its memory")]
     NoRoom,
     /// The cause is for the log, not for the uploader.
@@ -129,7 +131,8 @@ impl UploadError {
             | Self::Untrusted { .. }
             | Self::Encoding(_)
             | Self::EncodedNar(_)
-            | Self::BadEncoding(_) => UploadOutcome::Refused,
+            | Self::BadEncoding(_)
+            | Self::UnpacksTooLarge { .. } => UploadOutcome::Refused,
         }
     }
 

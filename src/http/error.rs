@@ -112,7 +112,9 @@ fn upload_status(cause: &UploadError, client: Client) -> StatusCode {
     match cause {
         UploadError::Disabled => StatusCode::METHOD_NOT_ALLOWED,
         UploadError::LengthMissing => StatusCode::LENGTH_REQUIRED,
-        UploadError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        UploadError::TooLarge { .. } | UploadError::UnpacksTooLarge { .. } => {
+            StatusCode::PAYLOAD_TOO_LARGE
+        }
         UploadError::Cut { .. }
         | UploadError::Idle(_)
         | UploadError::WrongHash { .. }

@@ -18,7 +18,7 @@ use super::plan::Plan;
 use super::sending::PARTS_IN_MEMORY;
 use super::turns::Turn;
 use crate::lookup::Lookup;
-use crate::nix::key::{DocumentKind, Key, NarKey};
+use crate::nix::key::{DocumentKey, DocumentKind, Key, NarKey};
 use crate::nix::narinfo;
 use crate::tier::disk::{BlobWriter, NoRoom};
 
@@ -129,7 +129,10 @@ impl Gateway {
         let patience = if head.waits { DECISION } else { ROOM_PATIENCE };
         let entered = self.room.enter(patience).await?;
         let place = match key {
-            Key::Document(_) => Place::Memory(self.room.memory(len, patience).await?),
+            Key::Document(document) => {
+                let held = len + unpacked(document, encoding);
+                Place::Memory(self.room.memory(held, patience).await?)
+            }
             Key::Nar(nar) => self.place_for(nar, len, patience).await?,
         };
         Ok(Admitted::Wanted(Box::new(Leave {
@@ -233,6 +236,14 @@ impl Gateway {
         let at_once = len.min(plan.part_len().saturating_mul(PARTS_IN_MEMORY));
         tracing::info!(key = %key.object(), %no_room, "an upload passes the disk by");
         Ok(Place::Memory(self.room.memory(at_once, patience).await?))
+    }
+}
+
+/// Bytes that a document takes beside those it comes with: an encoded narinfo is read.
+fn unpacked(key: &DocumentKey, encoding: Option<Encoding>) -> u64 {
+    match (key.kind(), encoding) {
+        (DocumentKind::Narinfo, Some(_)) => narinfo::MAX_LEN as u64,
+        _ => 0,
     }
 }
 

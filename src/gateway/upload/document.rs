@@ -7,12 +7,13 @@ use bytes::Bytes;
 
 use super::super::Gateway;
 use super::super::document::MAX_KEPT;
-use super::super::encoding::Encoding;
+use super::super::encoding::{DecodeError, Encoding};
 use super::super::error::UploadError;
 use super::Uploaded;
 use super::admit::Facts;
 use super::body::Body;
 use crate::nix::key::{DocumentKey, DocumentKind, ObjectKey};
+use crate::nix::narinfo;
 use crate::object::Document;
 use crate::origin::{Hold, StoreBody, StoreFacts};
 use crate::tier::memory::Held;
@@ -89,8 +90,13 @@ impl Gateway {
         let plain = match came.encoding {
             None => came.bytes.clone(),
             Some(encoding) => {
-                let decoded = encoding.decode(&came.bytes).await;
-                decoded.map_err(|_| UploadError::BadEncoding(encoding.as_str().to_owned()))?
+                let decoded = encoding.decode(&came.bytes, narinfo::MAX_LEN as u64).await;
+                decoded.map_err(|cause| match cause {
+                    DecodeError::TooLarge { most } => UploadError::UnpacksTooLarge { most },
+                    DecodeError::Damaged(_) => {
+                        UploadError::BadEncoding(encoding.as_str().to_owned())
+                    }
+                })?
             }
         };
         let narinfo = self.check_narinfo(key, &plain, hold).await?;

@@ -146,7 +146,7 @@ impl Gateway {
                 let bytes = stream.collect(len).await?;
                 match encoding {
                     None => Some(bytes),
-                    Some(encoding) => encoding.decode(&bytes).await.ok(),
+                    Some(encoding) => encoding.decode(&bytes, narinfo::MAX_LEN as u64).await.ok(),
                 }
             }
             _ => None,
