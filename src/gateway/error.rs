@@ -107,6 +107,8 @@ pub enum UploadError {
     Bucket(GatewayError),
     #[error("too many uploads at once")]
     Busy,
+    #[error("another upload of {key} has been under way for long; try again in a while")]
+    InLine { key: ObjectKey },
     #[error("the upload's task ended without an answer")]
     Lost,
 }
@@ -116,9 +118,12 @@ impl UploadError {
     pub fn outcome(&self) -> UploadOutcome {
         match self {
             Self::Cut { .. } | Self::Idle(_) => UploadOutcome::Cut,
-            Self::Bucket(_) | Self::NoRoom | Self::Disk(_) | Self::Busy | Self::Lost => {
-                UploadOutcome::Failed
-            }
+            Self::Bucket(_)
+            | Self::NoRoom
+            | Self::Disk(_)
+            | Self::Busy
+            | Self::InLine { .. }
+            | Self::Lost => UploadOutcome::Failed,
             Self::Disabled
             | Self::LengthMissing
             | Self::TooLarge { .. }

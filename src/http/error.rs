@@ -93,7 +93,9 @@ impl Refusal {
             Self::Unknown(cause) => Some(cause.reason()),
             Self::NotDecodable => Some(UnknownReason::Corrupt),
             Self::Upload(UploadError::Bucket(cause)) => Some(cause.reason()),
-            Self::Upload(UploadError::Busy | UploadError::NoRoom) => Some(UnknownReason::Busy),
+            Self::Upload(UploadError::Busy | UploadError::InLine { .. } | UploadError::NoRoom) => {
+                Some(UnknownReason::Busy)
+            }
             Self::Upload(UploadError::Disk(_) | UploadError::Lost) => Some(UnknownReason::Internal),
             Self::Upload(_)
             | Self::Absent
@@ -130,6 +132,7 @@ fn upload_status(cause: &UploadError, client: Client) -> StatusCode {
         | UploadError::Disk(_)
         | UploadError::Bucket(_)
         | UploadError::Busy
+        | UploadError::InLine { .. }
         | UploadError::Lost => match client {
             Client::Nix | Client::Other => StatusCode::SERVICE_UNAVAILABLE,
             // It cannot send the body again, so it is told to stop rather than to come back.

@@ -4,6 +4,9 @@
 //! What takes the body to know (another hash, a narinfo that cannot be used, a NAR that is missing)
 //! is in `refused.rs`.
 
+use std::time::{Duration, Instant};
+
+use crate::bed::r2sim::{Fault, Operation, Rule};
 use crate::bed::{Answer, Connection, KIB, MIB, Package, Request, TestBed, put};
 
 use super::auth::token_table;
@@ -278,6 +281,30 @@ async fn an_overloaded_gateway_says_so_before_the_body() {
     drop(holding);
     bed.at_rest().await;
     assert_eq!(bed.ask(put(&hello.nar, &hello.nar_bytes)).await.status, 201);
+}
+
+/// libcurl sends its body after a second without an answer, and then an older Nix cannot come back:
+/// a bucket that is silent and room that does not come free are waited for together.
+#[tokio::test]
+async fn all_waits_before_the_body_are_over_within_a_second() {
+    let bed = TestBed::with(|s| s.set("disk.max_nar", "1KiB")).await;
+    let _silent = bed
+        .bucket
+        .fault(Rule::on(Operation::HeadObject).plays(Fault::Silence));
+    let _holding = memory_taken(&bed).await;
+    let mut quickest = Duration::MAX;
+    // What else the machine has to do only adds to it.
+    for at in 0..3 {
+        let began = Instant::now();
+        let request = announced(&format!("nar/{at}.nar"), 2 * MIB);
+        assert_refused(
+            &answer_to_head(&bed, &request).await,
+            503,
+            "too many uploads",
+        );
+        quickest = quickest.min(began.elapsed());
+    }
+    assert!(quickest < Duration::from_secs(1), "{quickest:?}");
 }
 
 /// With parts so long that the few in memory are more than all there is.

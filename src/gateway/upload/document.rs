@@ -44,7 +44,7 @@ impl Gateway {
         // Written one after the other, so that memory and bucket end with the same one.
         let patience = self.uploads.hold + TURN_PATIENCE;
         let turn = self.room.turns.take(at, patience).await;
-        let _turn = turn.ok_or(UploadError::Busy)?;
+        let _turn = turn.ok_or_else(|| UploadError::InLine { key: at.clone() })?;
         let (stored, kept) = match key.kind() {
             DocumentKind::Narinfo => self.judge_narinfo(key, came, &hold).await?,
             _ if came.bytes.len() as u64 > MAX_KEPT => (came, None),
