@@ -36,6 +36,7 @@ mod refused;
 mod removal;
 mod rescue;
 mod restart;
+mod secrets;
 mod sending;
 mod signing;
 mod through_memory;
