@@ -307,7 +307,7 @@ impl Gateway {
             None => document.bytes,
             Some(encoding) => {
                 let plain = encoding
-                    .decode(&document.bytes)
+                    .decode(&document.bytes, narinfo::MAX_LEN as u64)
                     .await
                     .map_err(|cause| cause.to_string())?;
                 tracing::info!(key = %key.object(), encoding = encoding.as_str(), "narinfo relayed without its Content-Encoding");

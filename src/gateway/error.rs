@@ -104,6 +104,8 @@ pub enum UploadError {
     EncodedNar(String),
     #[error("the body is not {0} data")]
     BadEncoding(String),
+    #[error("the body has more than the {most} bytes that are taken here, once decoded")]
+    UnpacksTooLarge { most: u64 },
     #[error("there is no room for the upload, neither on the gateway's disk nor in its memory")]
     NoRoom,
     /// The cause is for the log, not for the uploader.
@@ -114,6 +116,8 @@ pub enum UploadError {
     Bucket(GatewayError),
     #[error("too many uploads at once")]
     Busy,
+    #[error("another upload of {key} has been under way for long; try again in a while")]
+    InLine { key: ObjectKey },
     #[error("the upload's task ended without an answer")]
     Lost,
 }
@@ -123,9 +127,12 @@ impl UploadError {
     pub fn outcome(&self) -> UploadOutcome {
         match self {
             Self::Cut { .. } | Self::Idle(_) => UploadOutcome::Cut,
-            Self::Bucket(_) | Self::NoRoom | Self::Disk(_) | Self::Busy | Self::Lost => {
-                UploadOutcome::Failed
-            }
+            Self::Bucket(_)
+            | Self::NoRoom
+            | Self::Disk(_)
+            | Self::Busy
+            | Self::InLine { .. }
+            | Self::Lost => UploadOutcome::Failed,
             Self::Disabled
             | Self::LengthMissing
             | Self::TooLarge { .. }
@@ -138,7 +145,8 @@ impl UploadError {
             | Self::Untrusted { .. }
             | Self::Encoding(_)
             | Self::EncodedNar(_)
-            | Self::BadEncoding(_) => UploadOutcome::Refused,
+            | Self::BadEncoding(_)
+            | Self::UnpacksTooLarge { .. } => UploadOutcome::Refused,
         }
     }
 

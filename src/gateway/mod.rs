@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 pub use crate::tier::disk::{Seen as SeenBlob, Survey};
-pub use encoding::{DecodeError, Encoding};
+pub use encoding::{DecodeError, Encoding, MAX_DECODED};
 pub use nar::Nar;
 pub use under_way::UnderWay;
 

@@ -8,6 +8,7 @@ use crate::lookup::Lookup;
 use crate::metrics::labels::{Kind, Outcome, Source, Tier};
 use crate::nix::key::NarKey;
 use crate::object::{ETag, ObjectMeta};
+use crate::origin::Hold;
 use crate::range::{ByteRange, RangeRequest};
 use crate::tier::disk::{Blob, BlobLookup};
 
@@ -119,7 +120,7 @@ impl Gateway {
         }
         let (gateway, key) = (Arc::clone(self), key.clone());
         let answer = self
-            .on_engine(at, async move { gateway.ask_presence(&key).await })
+            .on_engine(at, async move { gateway.ask_presence(&key, None).await })
             .await;
         let outcome = outcome_of(&answer);
         self.count(Kind::Nar, Tier::Bucket, outcome);
@@ -132,11 +133,20 @@ impl Gateway {
         }
     }
 
-    /// Asks the bucket whether it holds the NAR, and remembers a "no".
-    pub(super) async fn ask_presence(&self, key: &NarKey) -> Lookup<NarFacts, GatewayError> {
+    /// Asks the bucket whether it holds the NAR, and remembers a "no". `hold`: of the upload that
+    /// waits for it, if one does.
+    pub(super) async fn ask_presence(
+        &self,
+        key: &NarKey,
+        hold: Option<&Hold>,
+    ) -> Lookup<NarFacts, GatewayError> {
         let at = key.object();
         let seen = self.epochs.now(at);
-        let answer = self.origin.head(at).await.map_unknown(GatewayError::from);
+        let answer = match hold {
+            Some(hold) => self.origin.head_within(at, hold).await,
+            None => self.origin.head(at).await,
+        };
+        let answer = answer.map_unknown(GatewayError::from);
         if let Lookup::Absent = &answer {
             let now = self.clock.now();
             self.epochs

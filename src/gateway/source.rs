@@ -6,7 +6,7 @@
 //! hash of the whole is going to be compared, because a date has no more than a second's precision.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
@@ -111,6 +111,14 @@ impl Source {
             open: None,
             broke: None,
             rescue: Rescue::new(gateway.hold),
+        }
+    }
+
+    /// Tries to go on for about so long after a break, instead of `bucket.hold`.
+    pub fn patient_for(self, hold: Duration) -> Self {
+        Self {
+            rescue: Rescue::new(hold),
+            ..self
         }
     }
 
@@ -263,7 +271,7 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::UNIX_EPOCH;
 
     fn meta(len: u64, etag: Option<&str>, seconds: Option<u64>) -> ObjectMeta {
         ObjectMeta {

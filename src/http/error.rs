@@ -93,7 +93,9 @@ impl Refusal {
             Self::Unknown(cause) => Some(cause.reason()),
             Self::NotDecodable => Some(UnknownReason::Corrupt),
             Self::Upload(UploadError::Bucket(cause)) => Some(cause.reason()),
-            Self::Upload(UploadError::Busy | UploadError::NoRoom) => Some(UnknownReason::Busy),
+            Self::Upload(UploadError::Busy | UploadError::InLine { .. } | UploadError::NoRoom) => {
+                Some(UnknownReason::Busy)
+            }
             Self::Upload(UploadError::Disk(_) | UploadError::Lost) => Some(UnknownReason::Internal),
             Self::Upload(_)
             | Self::Absent
@@ -112,7 +114,9 @@ fn upload_status(cause: &UploadError, client: Client) -> StatusCode {
     match cause {
         UploadError::Disabled => StatusCode::METHOD_NOT_ALLOWED,
         UploadError::LengthMissing => StatusCode::LENGTH_REQUIRED,
-        UploadError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        UploadError::TooLarge { .. } | UploadError::UnpacksTooLarge { .. } => {
+            StatusCode::PAYLOAD_TOO_LARGE
+        }
         UploadError::Cut { .. }
         | UploadError::Idle(_)
         | UploadError::WrongHash { .. }
@@ -128,6 +132,7 @@ fn upload_status(cause: &UploadError, client: Client) -> StatusCode {
         | UploadError::Disk(_)
         | UploadError::Bucket(_)
         | UploadError::Busy
+        | UploadError::InLine { .. }
         | UploadError::Lost => match client {
             Client::Nix | Client::Other => StatusCode::SERVICE_UNAVAILABLE,
             // It cannot send the body again, so it is told to stop rather than to come back.

@@ -11,10 +11,10 @@ use actix_web::{HttpMessage, HttpResponse};
 use futures_util::stream::empty;
 
 use crate::body::Pieces;
-use crate::gateway::Encoding;
 use crate::gateway::document::{Handover, Held, Page};
 use crate::gateway::error::GatewayError;
 use crate::gateway::served::{Answered, How};
+use crate::gateway::{Encoding, MAX_DECODED};
 use crate::lookup::Lookup;
 use crate::metrics::labels::Source;
 use crate::nix::key::{DocumentKey, DocumentKind, NarKey};
@@ -70,13 +70,16 @@ impl Front {
         }
         let bytes = match taken_off {
             None => document.bytes.clone(),
-            Some(encoding) => Box::pin(encoding.decode(&document.bytes)).await.map_err(|cause| {
-                tracing::warn!(key = %key.object(), %cause, "a stored document cannot be decoded");
-                Refused {
-                    refusal: Refusal::NotDecodable,
-                    how,
-                }
-            })?,
+            Some(encoding) => {
+                let decoding = encoding.decode(&document.bytes, MAX_DECODED);
+                Box::pin(decoding).await.map_err(|cause| {
+                    tracing::warn!(key = %key.object(), %cause, "a stored document cannot be decoded");
+                    Refused {
+                        refusal: Refusal::NotDecodable,
+                        how,
+                    }
+                })?
+            }
         };
         Ok(reply::document(about, bytes))
     }

@@ -2,10 +2,14 @@
 //!
 //! It exists only while some token has scope `admin`; otherwise the method is as unknown as any.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use actix_http::{HttpMessage, Request};
 use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderMap;
+
+use crate::nix::key::Key;
 
 use super::auth::Scope;
 use super::error::Refusal;
@@ -29,14 +33,8 @@ impl Front {
         routed: &Routed,
         from_bucket: bool,
     ) -> Result<Reply, Refused> {
-        let Route::Object(key) = &routed.route else {
-            return Err(Refused::plainly(Refusal::Method {
-                allow: self.allowed(&routed.route),
-            }));
-        };
-        let (headers, peer) = (request.headers(), request.peer_addr());
-        let by = self.authorise(routed, headers, Scope::Admin, peer);
-        let by: Arc<str> = by.map_err(Refused::plainly)?.unwrap_or_default();
+        let may = self.may_remove(routed, request.headers(), request.peer_addr());
+        let (key, by) = may.map_err(Refused::plainly)?;
         let removed = self.gateway.remove(key, from_bucket, &by).await;
         removed.map_err(|cause| Refused::plainly(Refusal::Unknown(cause)))?;
         let said = match from_bucket {
@@ -45,6 +43,20 @@ impl Front {
         };
         let text = reply::text(StatusCode::OK, reply::TEXT, said);
         Ok(Reply::own(text))
+    }
+
+    /// What is to be removed, and the name of the token that allows it.
+    pub(super) fn may_remove<'a>(
+        &self,
+        routed: &'a Routed,
+        headers: &HeaderMap,
+        peer: Option<SocketAddr>,
+    ) -> Result<(&'a Key, Arc<str>), Refusal> {
+        let Route::Object(key) = &routed.route else {
+            return Err(self.no_such_method(&routed.route));
+        };
+        let by = self.authorise(routed, headers, Scope::Admin, peer)?;
+        Ok((key, by.unwrap_or_default()))
     }
 }
 

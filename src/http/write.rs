@@ -19,7 +19,7 @@ use super::error::Refusal;
 use super::receive::{self, Decided};
 use super::reply::Reply;
 use super::routes::{Route, Routed};
-use super::{Front, READ_METHODS, Refused};
+use super::{Front, READ_METHODS, Refused, reads};
 
 /// Methods of what can be uploaded.
 const OBJECT_METHODS: &str = "GET, HEAD, PUT";
@@ -31,10 +31,11 @@ const REMOVABLE: &str = "GET, HEAD, DELETE";
 const ALL_METHODS: &str = "GET, HEAD, PUT, DELETE";
 
 impl Front {
-    /// Decides on an upload before `100 Continue`. `Err` is the final answer; on `Ok` the client may
-    /// send its body, and the decision travels with the request.
+    /// Decides on an upload before `100 Continue`, and refuses what no body would make welcome. `Err`
+    /// is the final answer; on `Ok` the client may send its body, and a decision travels with the
+    /// request. A read is answered whatever comes with it.
     pub async fn expect(&self, request: Request) -> Result<Request, HttpResponse> {
-        if request.method() != Method::PUT {
+        if reads(request.method()) {
             return Ok(request);
         }
         let mut seen = self
@@ -44,8 +45,7 @@ impl Front {
         let decided = match found {
             Ok(routed) => {
                 seen.kind = routed.route.kind();
-                let decision = self.decide(&routed, request.headers(), request.peer_addr(), true);
-                asking(seen.id, decision).await
+                asking(seen.id, self.decide_early(&request, &routed)).await
             }
             Err(refusal) => Err(refusal),
         };
@@ -86,9 +86,7 @@ impl Front {
                 self.decide(&routed, request.headers(), request.peer_addr(), false)
                     .await
             }
-            _ => Err(Refusal::Method {
-                allow: self.allowed(&routed.route),
-            }),
+            _ => Err(self.no_such_method(&routed.route)),
         };
         match admitted {
             Ok(Some(Admitted::Wanted(leave))) => {
@@ -107,8 +105,30 @@ impl Front {
         }
     }
 
+    /// By the head alone. `None`: there is nothing to decide yet.
+    async fn decide_early(
+        &self,
+        request: &Request,
+        routed: &Routed,
+    ) -> Result<Option<Admitted>, Refusal> {
+        let (headers, peer) = (request.headers(), request.peer_addr());
+        match *request.method() {
+            Method::PUT => self.decide(routed, headers, peer, true).await,
+            Method::DELETE if self.takes_removals() => {
+                self.may_remove(routed, headers, peer).map(|_| None)
+            }
+            _ => Err(self.no_such_method(&routed.route)),
+        }
+    }
+
+    pub(super) fn no_such_method(&self, route: &Route) -> Refusal {
+        Refusal::Method {
+            allow: self.allowed(route),
+        }
+    }
+
     /// The methods that the route takes here.
-    pub(super) fn allowed(&self, route: &Route) -> &'static str {
+    fn allowed(&self, route: &Route) -> &'static str {
         let puts = self.gateway.takes_uploads();
         match route {
             Route::Object(_) => match (puts, self.takes_removals()) {

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How long a write waits in line. Those before it make progress or are given up by their own
+/// How long an upload's request waits in line. Those before it make progress or are given up by their own
 /// deadlines, so the line moves; a Nix client waits 300 s for an answer.
-pub const WRITE_QUEUE: Duration = Duration::from_secs(120);
+pub const UPLOAD_QUEUE: Duration = Duration::from_secs(120);
 
 /// What a request is for, which decides whose share it uses and how soon it must be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

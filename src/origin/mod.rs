@@ -11,6 +11,7 @@ mod breaker;
 mod bucket;
 mod diagnose;
 mod error;
+mod hold;
 mod limit;
 mod parts;
 mod persist;
@@ -24,9 +25,9 @@ pub use self::ask::{Ask, Fetched, Health, StoreBody, StoreFacts, Stored, Tries};
 pub use self::bucket::{Part, PartTag};
 pub use self::diagnose::diagnose;
 pub use self::error::{OpenError, OriginError, Wait};
+pub use self::hold::Hold;
 pub use self::limit::Class;
 pub use self::parts::PartsUpload;
-pub use self::retry::Hold;
 pub use self::stream::ObjectStream;
 
 use self::breaker::Breaker;
@@ -113,28 +114,56 @@ impl Origin {
                 Tries::Again => Account::Spends,
             },
         };
+        self.fetch_by(request, ask).await
+    }
+
+    /// The same for an upload, whose `hold` counts in place of `ask.tries`.
+    pub async fn fetch_within(
+        &self,
+        key: &ObjectKey,
+        ask: &Ask,
+        hold: &Hold,
+    ) -> Lookup<Fetched, OriginError> {
+        let request = self.of_upload(key.as_str(), Operation::Get, ask.class, hold);
+        self.fetch_by(request, ask).await
+    }
+
+    async fn fetch_by(&self, request: Request<'_>, ask: &Ask) -> Lookup<Fetched, OriginError> {
         let outcome = |got: &Option<Fetched>| match got {
             Some(Fetched::Object(_)) => OriginOutcome::Found,
             Some(Fetched::NotModified) => OriginOutcome::NotModified,
             None => OriginOutcome::Absent,
         };
         let answer = self
-            .persist(request, outcome, |slot| self.get(key, ask, slot))
+            .persist(request, outcome, |slot| self.get(request.key, ask, slot))
             .await;
         lookup(answer)
     }
 
     /// One HEAD, out of the documents' share whatever the object is.
     pub async fn head(&self, key: &ObjectKey) -> Lookup<ObjectMeta, OriginError> {
-        let key = key.as_str();
-        let request = self.small(key, Operation::Head);
+        self.head_by(self.small(key.as_str(), Operation::Head))
+            .await
+    }
+
+    /// The same for an upload, within its hold.
+    pub async fn head_within(
+        &self,
+        key: &ObjectKey,
+        hold: &Hold,
+    ) -> Lookup<ObjectMeta, OriginError> {
+        let request = self.of_upload(key.as_str(), Operation::Head, Class::Document, hold);
+        self.head_by(request).await
+    }
+
+    async fn head_by(&self, request: Request<'_>) -> Lookup<ObjectMeta, OriginError> {
         let outcome = |meta: &Option<ObjectMeta>| match meta {
             Some(_) => OriginOutcome::Found,
             None => OriginOutcome::Absent,
         };
         let answer = self
             .persist(request, outcome, |slot| async move {
-                self.0.bucket.head(key, &slot).await
+                self.0.bucket.head(request.key, &slot).await
             })
             .await;
         lookup(answer)
@@ -152,7 +181,7 @@ impl Origin {
     ) -> Result<Stored, OriginError> {
         let key = key.as_str();
         let _turn = self.turn_to_send(key, body).await?;
-        let request = self.write(key, Operation::Put, upload_class(body), hold);
+        let request = self.of_upload(key, Operation::Put, upload_class(body), hold);
         let outcome = |stored: &Stored| match stored.existed {
             true => OriginOutcome::Precondition,
             false => OriginOutcome::Found,
@@ -224,7 +253,7 @@ impl Origin {
         }
     }
 
-    fn write<'a>(
+    fn of_upload<'a>(
         &self,
         key: &'a str,
         operation: Operation,
@@ -235,8 +264,8 @@ impl Origin {
             key,
             operation,
             class,
-            patience: Patience::Write(hold),
-            queue: limit::WRITE_QUEUE,
+            patience: Patience::Upload(hold),
+            queue: limit::UPLOAD_QUEUE,
             account: Account::Free,
         }
     }
@@ -250,10 +279,10 @@ impl Origin {
         if upload_class(body) == Class::Document {
             return Ok(None);
         }
-        let turn = self.0.limit.turn_to_send(limit::WRITE_QUEUE).await;
+        let turn = self.0.limit.turn_to_send(limit::UPLOAD_QUEUE).await;
         turn.map(Some).ok_or_else(|| OriginError::Busy {
             key: key.to_owned(),
-            after: limit::WRITE_QUEUE,
+            after: limit::UPLOAD_QUEUE,
         })
     }
 

@@ -17,9 +17,10 @@ use super::Origin;
 use super::ask::{StoreFacts, Stored};
 use super::bucket::{Leftover, Part, PartTag, UploadId, upload_class};
 use super::error::OriginError;
+use super::hold::Hold;
 use super::limit::Class;
 use super::persist::{Account, Request};
-use super::retry::{Hold, Patience};
+use super::retry::Patience;
 use crate::metrics::labels::{Operation, OriginOutcome};
 use crate::nix::key::ObjectKey;
 
@@ -55,7 +56,7 @@ impl Origin {
         about: &StoreFacts,
         hold: &Hold,
     ) -> Result<PartsUpload, OriginError> {
-        let request = self.write(key.as_str(), Operation::Multipart, Class::Document, hold);
+        let request = self.of_upload(key.as_str(), Operation::Multipart, Class::Document, hold);
         let lost = OnceLock::new();
         let since = &lost;
         let begun = self
@@ -200,7 +201,7 @@ impl PartsUpload {
         let (origin, key) = (&self.origin, self.key.as_str());
         let _turn = origin.turn_to_send(key, &part.body).await?;
         let class = upload_class(&part.body);
-        let request = origin.write(key, Operation::Multipart, class, hold);
+        let request = origin.of_upload(key, Operation::Multipart, class, hold);
         let tag = origin
             .persist(
                 request,
@@ -221,7 +222,7 @@ impl PartsUpload {
     /// likely, since it is what a second try hears when the first one's answer was lost.
     pub async fn complete(&self, tags: &[PartTag], hold: &Hold) -> Result<Stored, OriginError> {
         let (origin, key) = (&self.origin, self.key.as_str());
-        let request = origin.write(key, Operation::Multipart, Class::Document, hold);
+        let request = origin.of_upload(key, Operation::Multipart, Class::Document, hold);
         let stored = origin
             .persist(
                 request,

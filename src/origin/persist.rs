@@ -70,7 +70,12 @@ impl Origin {
                 }),
             };
             let cause = match tried {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    if let Patience::Upload(hold) = request.patience {
+                        hold.succeeded();
+                    }
+                    return Ok(answer);
+                }
                 Err(cause) => cause,
             };
             let now = inner.clock.now();

@@ -6,12 +6,13 @@
 //! decision is a function of its arguments, so that tests need neither sockets nor sleeps.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use super::error::OriginError;
+use super::hold::Hold;
 
 /// The first pause; jitter makes it up to twice that.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -28,46 +29,9 @@ pub enum Patience<'a> {
     One,
     /// No new try starts after this; one under way may end.
     Hold(Duration),
-    /// A write, whose hold may begin later than its tries, and which outlasts an open breaker:
+    /// For an upload, whose hold may begin later than its tries, and which outlasts an open breaker:
     /// giving up would cost the client all it has sent.
-    Write(&'a Hold),
-}
-
-/// How long a write is tried again: for a while that begins when its body is in, since parts of it
-/// are sent before. Until then there is no end. Clones are the same hold.
-#[derive(Debug, Clone)]
-pub struct Hold {
-    span: Duration,
-    /// `None` within: given up.
-    since: Arc<OnceLock<Option<Instant>>>,
-}
-
-impl Hold {
-    /// One that waits for [`Hold::begin`].
-    pub fn of(span: Duration) -> Self {
-        Self {
-            span,
-            since: Arc::default(),
-        }
-    }
-
-    /// The body is in. Only the first word counts, this or [`Hold::give_up`].
-    pub fn begin(&self, now: Instant) {
-        self.since.get_or_init(|| Some(now));
-    }
-
-    /// The body will never be in: nothing is tried again.
-    pub fn give_up(&self) {
-        self.since.get_or_init(|| None);
-    }
-
-    fn allows(&self, next_try: Instant) -> bool {
-        match self.since.get() {
-            None => true,
-            Some(None) => false,
-            Some(Some(since)) => next_try < *since + self.span,
-        }
-    }
+    Upload(&'a Hold),
 }
 
 /// The tries of one request.
@@ -97,7 +61,7 @@ impl<'a> Tries<'a> {
     /// How long to wait before the next try, after `cause` at `now`; `None`: give up, and at once
     /// rather than after a pause that would lead nowhere.
     pub fn pause_after(&mut self, cause: &OriginError, now: Instant) -> Option<Duration> {
-        let outlasts_breaker = matches!(self.patience, Patience::Write(_));
+        let outlasts_breaker = matches!(self.patience, Patience::Upload(_));
         let own = self.pauses.next()?;
         let pause = match cause {
             OriginError::Throttled { retry_after, .. } => {
@@ -111,7 +75,7 @@ impl<'a> Tries<'a> {
         let allowed = match self.patience {
             Patience::One => false,
             Patience::Hold(hold) => now + pause < self.began + hold,
-            Patience::Write(hold) => hold.allows(now + pause),
+            Patience::Upload(hold) => hold.allows(now, now + pause),
         };
         allowed.then_some(pause)
     }
@@ -252,30 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_is_tried_without_end_until_its_body_is_in() {
-        let (start, hold) = (Instant::now(), Hold::of(Duration::from_secs(20)));
-        let mut tries = Tries::begin(start, Patience::Write(&hold));
-        let an_hour_later = start + Duration::from_secs(3600);
-        assert!(tries.pause_after(&server_error(), an_hour_later).is_some());
-        hold.begin(an_hour_later);
-        hold.begin(an_hour_later + Duration::from_secs(60));
-        let within = an_hour_later + Duration::from_secs(10);
-        assert!(tries.pause_after(&server_error(), within).is_some());
-        let after = an_hour_later + Duration::from_secs(20);
-        assert_eq!(tries.pause_after(&server_error(), after), None);
-    }
-
-    #[test]
-    fn a_write_whose_body_will_never_be_in_is_not_tried_again() {
-        let (now, hold) = (Instant::now(), Hold::of(Duration::from_secs(20)));
-        let mut tries = Tries::begin(now, Patience::Write(&hold));
-        hold.give_up();
-        hold.begin(now);
-        assert_eq!(tries.pause_after(&server_error(), now), None);
-    }
-
-    #[test]
-    fn an_open_breaker_ends_a_read_and_only_slows_a_write() {
+    fn an_open_breaker_ends_a_read_and_only_slows_an_upload() {
         let now = Instant::now();
         let open = OriginError::BreakerOpen {
             key: "nar/x.nar".into(),
@@ -285,8 +226,8 @@ mod tests {
         let mut read = Tries::begin(now, Patience::Hold(long));
         assert_eq!(read.pause_after(&open, now), None);
         let hold = Hold::of(long);
-        let mut write = Tries::begin(now, Patience::Write(&hold));
-        assert_eq!(write.pause_after(&open, now), Some(LONGEST_PAUSE));
+        let mut upload = Tries::begin(now, Patience::Upload(&hold));
+        assert_eq!(upload.pause_after(&open, now), Some(LONGEST_PAUSE));
     }
 
     #[test]

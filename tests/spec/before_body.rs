@@ -4,6 +4,9 @@
 //! What takes the body to know (another hash, a narinfo that cannot be used, a NAR that is missing)
 //! is in `refused.rs`.
 
+use std::time::{Duration, Instant};
+
+use crate::bed::r2sim::{Fault, Operation, Rule};
 use crate::bed::{Answer, Connection, KIB, MIB, Package, Request, TestBed, put};
 
 use super::auth::token_table;
@@ -100,6 +103,24 @@ async fn every_refusal_that_needs_no_body_comes_instead_of_the_100() {
             "cannot be read",
         ),
         (
+            "a token too long",
+            announced(nar, KIB).token(&"x".repeat(5000)),
+            403,
+            "cannot be read",
+        ),
+        (
+            "a token that is no text",
+            announced(nar, KIB).token("sch\u{fc}ssel\u{80}"),
+            403,
+            "cannot be read",
+        ),
+        (
+            "a login that is no text",
+            announced(nar, KIB).header("Authorization", "Basic /////w=="),
+            403,
+            "cannot be read",
+        ),
+        (
             "a token that may not write",
             announced(nar, KIB).token("reader"),
             403,
@@ -174,6 +195,45 @@ async fn every_refusal_that_needs_no_body_comes_instead_of_the_100() {
     assert_nothing_came_of_it(&bed);
 }
 
+/// Whatever the method, a body that will not be taken is not asked for.
+#[tokio::test]
+async fn methods_that_nothing_answers_are_refused_before_their_bodies() {
+    let bed = TestBed::start().await;
+    let hello = Package::named("hello").build();
+    for (method, target, status, says) in [
+        ("POST", hello.nar.as_str(), 405, "method"),
+        ("PATCH", hello.narinfo.as_str(), 405, "method"),
+        ("DELETE", hello.nar.as_str(), 405, "method"),
+        ("POST", "health", 405, "method"),
+        ("POST", "nar/x.tar", 404, "no such path"),
+    ] {
+        let request = Request::new(method, target)
+            .header("Content-Length", "1000")
+            .expecting_continue();
+        assert_refused_unread(&bed, method, request, status, says).await;
+    }
+    assert_nothing_came_of_it(&bed);
+}
+
+/// Where there are removals, who may not make them is told so as early.
+#[tokio::test]
+async fn a_removal_without_leave_is_refused_before_its_body() {
+    let admin = token_table("admin", "scopes = ['admin']");
+    let bed = TestBed::with(|s| s.add_toml(&admin)).await;
+    let hello = bed.bucket.publish(Package::named("hello"));
+    let request = |token: &str| {
+        Request::new("DELETE", &hello.nar)
+            .token(token)
+            .header("Content-Length", "1000")
+            .expecting_continue()
+    };
+    let guessed = request("guessed");
+    assert_refused_unread(&bed, "a guess", guessed.clone(), 403, "not known").await;
+    let none = guessed.without_token();
+    assert_refused_unread(&bed, "no token", none, 401, "credentials").await;
+    assert_eq!(bed.bucket.object(&hello.nar).unwrap(), hello.nar_bytes);
+}
+
 #[tokio::test]
 async fn where_uploads_are_off_no_body_is_asked_for() {
     let bed = TestBed::with(|s| s.set("uploads.enabled", "false")).await;
@@ -221,6 +281,30 @@ async fn an_overloaded_gateway_says_so_before_the_body() {
     drop(holding);
     bed.at_rest().await;
     assert_eq!(bed.ask(put(&hello.nar, &hello.nar_bytes)).await.status, 201);
+}
+
+/// libcurl sends its body after a second without an answer, and then an older Nix cannot come back:
+/// a bucket that is silent and room that does not come free are waited for together.
+#[tokio::test]
+async fn all_waits_before_the_body_are_over_within_a_second() {
+    let bed = TestBed::with(|s| s.set("disk.max_nar", "1KiB")).await;
+    let _silent = bed
+        .bucket
+        .fault(Rule::on(Operation::HeadObject).plays(Fault::Silence));
+    let _holding = memory_taken(&bed).await;
+    let mut quickest = Duration::MAX;
+    // What else the machine has to do only adds to it.
+    for at in 0..3 {
+        let began = Instant::now();
+        let request = announced(&format!("nar/{at}.nar"), 2 * MIB);
+        assert_refused(
+            &answer_to_head(&bed, &request).await,
+            503,
+            "too many uploads",
+        );
+        quickest = quickest.min(began.elapsed());
+    }
+    assert!(quickest < Duration::from_secs(1), "{quickest:?}");
 }
 
 /// With parts so long that the few in memory are more than all there is.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
-use crate::bed::r2sim::Operation;
+use crate::bed::r2sim::{Fault, Operation, Rule};
 use crate::bed::{Built, Dice, MIB, Package, Settings, TestBed, get, put};
 
 use super::upload::writes;
@@ -18,6 +18,9 @@ const AT_ONCE: usize = 10;
 
 /// From the cut to an empty bucket and an empty disk (`reliability.md`, "Uploads").
 const ENDED_WITHIN: Duration = Duration::from_secs(5);
+
+/// How much of what is asked of a bucket in trouble fails, for each kind of trouble.
+const TROUBLE: f64 = 0.2;
 
 const CUT: &str = "narwharf_uploads_total{kind=\"nar\",outcome=\"cut\"}";
 
@@ -40,7 +43,7 @@ fn is_empty(bed: &TestBed) -> bool {
 }
 
 /// Each under a key of its own, since uploads of one key wait for each other.
-async fn cuts(times: usize, adjust: impl FnOnce(&mut Settings)) {
+async fn cuts(times: usize, adjust: impl FnOnce(&mut Settings), troubles: &[(Operation, Fault)]) {
     let bed = TestBed::with(|s| {
         s.set("cache.namespaces", "*");
         s.set("uploads.part_size", "5MiB");
@@ -48,7 +51,16 @@ async fn cuts(times: usize, adjust: impl FnOnce(&mut Settings)) {
     })
     .await;
     let big = Package::named("big").nar_bytes(2 * PART + MIB).build();
-    let (mut dice, mut longest) = (Dice::seeded(times as u64), Duration::ZERO);
+    let (mut dice, mut longest) = (Dice::new(), Duration::ZERO);
+    println!("{dice}");
+    let played: Vec<_> = troubles
+        .iter()
+        .map(|(operation, fault)| {
+            let seed = dice.below(1 << 30) as u64;
+            let rule = Rule::on(*operation).chance(TROUBLE, seed);
+            bed.bucket.fault(rule.plays(fault.clone()))
+        })
+        .collect();
     for wave in 0..times / AT_ONCE {
         let keys: Vec<String> = (0..AT_ONCE)
             .map(|at| format!("ns{wave}-{at}/{}", big.nar))
@@ -82,6 +94,9 @@ async fn cuts(times: usize, adjust: impl FnOnce(&mut Settings)) {
     assert_eq!(bed.bucket.log().requests_of(completed) + writes(&bed), 0);
     assert_eq!(bed.bucket.keys(), Vec::<String>::new());
     assert_eq!(bed.metric("narwharf_disk_blobs"), 0);
+    let played: Vec<u64> = played.iter().map(|trouble| trouble.played()).collect();
+    assert!(troubles.is_empty() || played.iter().any(|times| *times > 0));
+    println!("troubles met: {played:?}");
     println!(
         "{times} cuts, {begun} of them with parts in the bucket; the slowest was over after {longest:?}"
     );
@@ -89,16 +104,49 @@ async fn cuts(times: usize, adjust: impl FnOnce(&mut Settings)) {
 
 #[tokio::test]
 async fn bodies_cut_anywhere_leave_nothing_in_the_bucket_or_on_disk() {
-    cuts(50, |_| {}).await;
+    cuts(50, |_| {}, &[]).await;
 }
 
 #[tokio::test]
 async fn bodies_cut_anywhere_on_their_way_through_memory_leave_nothing() {
-    cuts(50, |s| s.set("disk.max_nar", "100KiB")).await;
+    cuts(50, |s| s.set("disk.max_nar", "100KiB"), &[]).await;
+}
+
+/// A part whose upload is being tried again when its client goes, a beginning, an abort.
+fn troubles() -> Vec<(Operation, Fault)> {
+    vec![
+        (
+            Operation::CreateMultipartUpload,
+            Fault::Status(503, "ServiceUnavailable"),
+        ),
+        (Operation::UploadPart, Fault::Status(500, "InternalError")),
+        (Operation::UploadPart, Fault::Reset),
+        (Operation::UploadPart, Fault::ApplyThenReset),
+        (
+            Operation::AbortMultipartUpload,
+            Fault::Status(500, "InternalError"),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn bodies_cut_anywhere_while_the_bucket_is_in_trouble_leave_nothing() {
+    cuts(50, |_| {}, &troubles()).await;
+}
+
+#[tokio::test]
+async fn bodies_cut_on_their_way_through_memory_while_the_bucket_is_in_trouble_leave_nothing() {
+    cuts(50, |s| s.set("disk.max_nar", "100KiB"), &troubles()).await;
+}
+
+#[ignore = "sends 6 GiB"]
+#[tokio::test]
+async fn a_thousand_bodies_cut_anywhere_while_the_bucket_is_in_trouble_leave_nothing() {
+    cuts(1000, |_| {}, &troubles()).await;
 }
 
 #[ignore = "sends 6 GiB"]
 #[tokio::test]
 async fn a_thousand_bodies_cut_anywhere_leave_nothing() {
-    cuts(1000, |_| {}).await;
+    cuts(1000, |_| {}, &[]).await;
 }

@@ -7,7 +7,7 @@ use crate::bed::r2sim::{End, Fault, Operation, Rule};
 use crate::bed::{Answer, Built, Connection, MIB, Package, TestBed, get, put};
 
 /// The smallest part that S3 takes, so that small NARs have several.
-const PART: usize = 5 * MIB;
+pub const PART: usize = 5 * MIB;
 
 const NEW_NIX: &str = "curl/8.23.0 Nix/2.34.8";
 const OLD_NIX: &str = "curl/7.88.1 Nix/2.8.0";
@@ -19,7 +19,7 @@ async fn bed() -> TestBed {
     TestBed::with(|s| s.set("uploads.part_size", "5MiB")).await
 }
 
-fn nar(name: &str, len: usize) -> Built {
+pub fn nar(name: &str, len: usize) -> Built {
     Package::named(name).nar_bytes(len).build()
 }
 
@@ -35,7 +35,7 @@ fn seen(bed: &TestBed, operation: Operation) -> usize {
     bed.bucket.log().requests_of(operation)
 }
 
-async fn assert_nothing_left(bed: &TestBed, key: &str) {
+pub async fn assert_nothing_left(bed: &TestBed, key: &str) {
     let since = Instant::now();
     bed.until("no multipart upload open", || {
         bed.bucket.open_multipart_uploads().is_empty()
@@ -134,26 +134,6 @@ async fn a_bucket_in_trouble_is_not_noticed_by_the_client() {
         bed.bucket.open_multipart_uploads().is_empty()
     })
     .await;
-}
-
-#[tokio::test]
-async fn a_completion_in_doubt_is_settled_by_looking() {
-    for fault in [
-        Fault::ApplyThenReset,
-        Fault::ApplyThenStatus(500, "InternalError"),
-    ] {
-        let bed = TestBed::with(|s| {
-            s.set("uploads.part_size", "5MiB");
-            s.set("uploads.hold", "500ms");
-        })
-        .await;
-        let big = nar("big", PART + MIB);
-        let lost = Rule::on(Operation::CompleteMultipartUpload);
-        let _lost = bed.bucket.fault(lost.plays(fault));
-        let answer = bed.ask(put(&big.nar, &big.nar_bytes)).await;
-        assert_eq!(answer.status, 201, "{}", answer.text());
-        assert_eq!(bed.bucket.object(&big.nar).unwrap(), big.nar_bytes);
-    }
 }
 
 /// The parts wait in the spooled file for as long as the body takes, and for `uploads.hold` after.

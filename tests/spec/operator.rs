@@ -1,5 +1,5 @@
-//! The built program in its operator's hands: tokens exchanged while it serves, objects purged from
-//! the command line, and secrets that are never seen again.
+//! The built program in its operator's hands: tokens exchanged while it serves, and objects purged
+//! from the command line.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -8,36 +8,34 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use data_encoding::BASE64;
 use futures_util::future::join_all;
 use narwharf::config::token;
 use rustix::process::{Pid, Signal, kill_process};
 use secrecy::SecretString;
 
-use crate::bed::r2sim::{Credentials, Options, R2Sim};
 use crate::bed::{Connection, Package, Request, TestBed, get, put};
 
-fn program(args: &[&str]) -> Command {
+pub fn program(args: &[&str]) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("narwharf"));
     command.env_clear().args(args);
     command
 }
 
 /// A `[[auth.token]]` for a settings file.
-fn token_lines(name: &str, secret: &str, scopes: &str) -> String {
+pub fn token_lines(name: &str, secret: &str, scopes: &str) -> String {
     let hash = token::hex(&token::sha256(&SecretString::from(secret)));
     format!("[[auth.token]]\nname = '{name}'\nsha256 = '{hash}'\nscopes = [{scopes}]\n")
 }
 
 /// `narwharf serve` over a directory of its own. Dropped, it is killed.
-struct Served {
-    child: Child,
-    address: SocketAddr,
+pub struct Served {
+    pub child: Child,
+    pub address: SocketAddr,
 }
 
 impl Served {
     /// Everything it logs goes to `log` in `folder`, at the most talkative level.
-    fn start(folder: &Path, env: &[(&str, &str)]) -> Self {
+    pub fn start(folder: &Path, env: &[(&str, &str)]) -> Self {
         let log = fs::File::create(folder.join("log")).unwrap();
         let mut child = program(&["--config", "narwharf.toml"])
             .current_dir(folder)
@@ -60,7 +58,7 @@ impl Served {
         }
     }
 
-    fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
@@ -244,99 +242,4 @@ async fn keys_are_purged_here_alone_unless_more_is_said() {
     assert_eq!(bed.metric("narwharf_disk_blobs"), 0);
     assert_eq!(bed.bucket.keys().len(), 2);
     assert_eq!(purge(&bed, Some(ADMIN), &["../etc/passwd"]).0, Some(2));
-}
-
-fn basic(secret: &str) -> String {
-    format!("Basic {}", BASE64.encode(format!("me:{secret}").as_bytes()))
-}
-
-/// In the log at its most talkative, in metrics, in answers and among the process's arguments.
-#[tokio::test]
-async fn six_secrets_are_never_seen_again() {
-    const UPLOAD: &str = "canary-upload-3f1c";
-    const BUCKET: &str = "canary-bucket-77ab";
-    const SCRAPER: &str = "canary-metrics-90de";
-    const SHOWN: &str = "canary-shown-c4f5";
-    const LISTED: &str = "canary-listed-5b21";
-    // Of the key's text, the base64 of its secret half.
-    const SIGNING: &str = "mL/kuBachWMFpXhL8WLL2B9+hvMDEoNKMMPkiVqa2ckt";
-    let sim = R2Sim::with(Options {
-        credentials: Credentials {
-            access_key_id: "key".to_owned(),
-            secret_access_key: BUCKET.to_owned(),
-        },
-        ..Options::default()
-    })
-    .unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let settings = token_lines("listed", LISTED, "'read'");
-    fs::write(folder.path().join("narwharf.toml"), settings).unwrap();
-    let key = format!("obs.example-1:{SIGNING}WKVkCk4j11JmC3kGoMymL12EzBRYbHuEAmHAwHKllw==");
-    fs::write(folder.path().join("key"), key).unwrap();
-    let served = Served::start(
-        folder.path(),
-        &[
-            ("NARWHARF_AUTH__UPLOAD_TOKEN", UPLOAD),
-            ("NARWHARF_BUCKET__ENDPOINT", &sim.endpoint()),
-            ("NARWHARF_BUCKET__NAME", sim.bucket()),
-            ("NARWHARF_BUCKET__ACCESS_KEY_ID", "key"),
-            ("NARWHARF_BUCKET__SECRET_ACCESS_KEY", BUCKET),
-            ("NARWHARF_METRICS__TOKEN", SCRAPER),
-            ("NARWHARF_SIGNING__SECRET_KEY_FILE", "key"),
-        ],
-    );
-    let mut connection = Connection::open(served.address).await;
-    let hello = Package::named("hello").build();
-    let mut seen = String::new();
-    for (request, status) in [
-        (put(&hello.nar, &hello.nar_bytes).token(UPLOAD), 201),
-        (put(&hello.narinfo, &hello.narinfo_text).token(UPLOAD), 201),
-        (put(&hello.narinfo, "not a narinfo").token(UPLOAD), 400),
-        (put(&hello.nar, "x").token(SHOWN), 403),
-        (
-            put(&hello.nar, "x").header("Authorization", &basic(SHOWN)),
-            403,
-        ),
-        (
-            put(&hello.nar, "x").header("Authorization", &format!("Digest {SHOWN}")),
-            403,
-        ),
-        (
-            put("realisations/odd", "x").header("Authorization", &basic(UPLOAD)),
-            404,
-        ),
-        (
-            put(&hello.nar, &hello.nar_bytes).header("Authorization", &basic(UPLOAD)),
-            200,
-        ),
-        (put(&hello.nar, "x").token(LISTED), 403),
-        (get(&hello.narinfo).token(UPLOAD), 200),
-        (get("/metrics").token(SHOWN), 401),
-        (get("/metrics").token(SCRAPER), 200),
-    ] {
-        let answer = connection.ask(&request).await;
-        assert_eq!(answer.status, status, "{}", answer.text());
-        seen += &format!("{:?}\n{}", answer.head, answer.text());
-    }
-    let arguments = format!("/proc/{}/cmdline", served.child.id());
-    seen += &fs::read_to_string(arguments).unwrap();
-    served.signal(Signal::HUP);
-    served.signal(Signal::TERM);
-    let mut served = served;
-    assert!(served.child.wait().unwrap().success());
-    let log = fs::read_to_string(folder.path().join("log")).unwrap();
-    assert!(log.contains("narwharf::audit"), "writes are in the log");
-    assert!(log.contains("TRACE"), "it was at its most talkative");
-    seen += &log;
-    for secret in [UPLOAD, BUCKET, SCRAPER, SHOWN, LISTED, SIGNING] {
-        let hash = token::hex(&token::sha256(&SecretString::from(secret)));
-        for form in [
-            secret.to_owned(),
-            BASE64.encode(format!("me:{secret}").as_bytes()),
-            hash,
-        ] {
-            let found = seen.lines().find(|line| line.contains(&form));
-            assert_eq!(found, None, "{form}");
-        }
-    }
 }

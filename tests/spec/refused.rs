@@ -1,6 +1,9 @@
 //! Uploads that are refused: before their body where their head says enough, in words that tell the
 //! uploader what to do, and without a trace.
 
+use async_compression::tokio::bufread::ZstdEncoder;
+use tokio::io::AsyncReadExt;
+
 use crate::bed::r2sim::{Fault, Operation, Rule};
 use crate::bed::{KIB, MIB, Package, Request, TestBed, get, public_key, put};
 
@@ -274,4 +277,19 @@ async fn where_uploads_are_off_nothing_can_be_written() {
         assert_eq!(posted.header("allow"), Some("GET, HEAD"));
     }
     assert_eq!(bed.bucket.requests(), 0);
+}
+
+/// An encoded narinfo may say much more than its length: it is decoded up to the length that any
+/// narinfo may have, and no further.
+#[tokio::test]
+async fn a_narinfo_that_unpacks_to_more_than_a_narinfo_is_refused() {
+    let bed = TestBed::start().await;
+    let hello = Package::named("hello").build();
+    let long = vec![b'x'; 32 * MIB];
+    let mut bomb = Vec::new();
+    let mut packing = ZstdEncoder::new(long.as_slice());
+    packing.read_to_end(&mut bomb).await.unwrap();
+    let request = put(&hello.narinfo, &bomb).header("Content-Encoding", "zstd");
+    assert_refused(&bed.ask(request).await, 413, "1048576");
+    assert_nothing_visible(&bed, &hello.narinfo).await;
 }

@@ -121,6 +121,21 @@ async fn a_nar_that_is_there_is_acknowledged_without_its_body() {
     );
 }
 
+/// Another gateway may have taken it since this one was told that it is absent.
+#[tokio::test]
+async fn a_nar_that_came_by_another_way_is_acknowledged_without_its_body() {
+    let bed = TestBed::start().await;
+    let hello = Package::named("hello").nar_bytes(2 * MIB);
+    assert_eq!(bed.ask(head(&hello.clone().build().nar)).await.status, 404);
+    let hello = bed.bucket.publish(hello);
+    bed.clock.advance(Duration::from_secs(5));
+    let answer = bed
+        .ask(put(&hello.nar, &hello.nar_bytes).expecting_continue())
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(!answer.continued, "the body was not asked for");
+}
+
 /// libcurl waits a second for the 100; more would cost each upload that second.
 #[tokio::test]
 async fn an_admitted_body_is_asked_for_promptly() {

@@ -2,13 +2,14 @@
 //!
 //! This is the only moment at which every client can be told to come back: an older Nix cannot
 //! repeat a body once it has begun to send it. A client that sent `Expect` begins on its own after
-//! a second without an answer (libcurl), so such decisions are made within that, but for one: who
-//! finds the same NAR under way waits for it.
+//! a second without an answer (libcurl), so all waits of such a decision are over within that, but
+//! for one: who finds the same NAR under way waits for it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout_at};
 
 use super::super::Gateway;
 use super::super::encoding::{Encoding, MAX_DECODED};
@@ -18,22 +19,28 @@ use super::plan::Plan;
 use super::sending::PARTS_IN_MEMORY;
 use super::turns::Turn;
 use crate::lookup::Lookup;
-use crate::nix::key::{DocumentKind, Key, NarKey};
+use crate::nix::key::{DocumentKey, DocumentKind, Key, NarKey};
 use crate::nix::narinfo;
-use crate::tier::disk::{BlobWriter, NoRoom};
+use crate::tier::disk::BlobWriter;
 
 /// Within this a client that sent `Expect` is answered.
-const DECISION: Duration = Duration::from_millis(800);
+const DECISION: Duration = Duration::from_millis(900);
 
 /// How long one that did not waits for room: it has sent its body already, which is small.
 const ROOM_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long the bucket is asked whether it has the NAR. Silence means that the body is wanted.
-const PRESENCE_PATIENCE: Duration = Duration::from_millis(800);
+/// How long the bucket is asked whether it has the NAR, so that something of the decision's time is
+/// left to find room. Silence means that the body is wanted.
+const PRESENCE_PATIENCE: Duration = Duration::from_millis(600);
 
-/// How long to wait for another upload of the same NAR. Nix gives up after 300 s without a byte
-/// moving; before that, both are uploaded.
-const TURN_PATIENCE: Duration = Duration::from_secs(120);
+/// How long to wait for another upload of the same NAR, which has deadlines of its own for all that
+/// could make it stand still. Nix gives up after 300 s without a byte moving; before that it is told
+/// to come back.
+const TURN_PATIENCE: Duration = Duration::from_secs(280);
+
+/// An absence heard so lately is the word that the uploader itself was given when it asked by HEAD.
+/// An older one may have been made wrong by another gateway.
+const JUST_HEARD: Duration = Duration::from_secs(2);
 
 /// What the head of an upload says, and whose it is.
 #[derive(Debug, Clone)]
@@ -81,8 +88,11 @@ pub struct Leave {
 
 /// What an uploader of a NAR may do.
 enum Claim {
-    /// `None`: its turn did not come, and it goes on without.
-    Write(Option<Turn>),
+    Write {
+        turn: Turn,
+        /// Since when there is nothing to wait for but the bucket and room.
+        since: Instant,
+    },
     /// It is all there.
     Nothing,
 }
@@ -119,18 +129,22 @@ impl Gateway {
         }
         let encoding = judge_encoding(key, head.content_encoding.as_deref())?;
         let len = self.judge_length(key, head.len)?;
-        let turn = match key {
-            Key::Document(_) => None,
+        let (turn, since) = match key {
+            Key::Document(_) => (None, Instant::now()),
             Key::Nar(nar) => match self.turn_of(nar, len).await? {
-                Claim::Write(turn) => turn,
+                Claim::Write { turn, since } => (Some(turn), since),
                 Claim::Nothing => return Ok(Admitted::Existing),
             },
         };
         let patience = if head.waits { DECISION } else { ROOM_PATIENCE };
-        let entered = self.room.enter(patience).await?;
+        let until = since + patience;
+        let entered = self.room.enter(until).await?;
         let place = match key {
-            Key::Document(_) => Place::Memory(self.room.memory(len, patience).await?),
-            Key::Nar(nar) => self.place_for(nar, len, patience).await?,
+            Key::Document(document) => {
+                let held = len + unpacked(document, encoding);
+                Place::Memory(self.room.memory(held, until).await?)
+            }
+            Key::Nar(nar) => self.place_for(nar, len, until).await?,
         };
         Ok(Admitted::Wanted(Box::new(Leave {
             key: key.clone(),
@@ -149,15 +163,25 @@ impl Gateway {
 
     /// The right to upload a NAR, unless there is nothing to upload. Errors: the name is taken.
     async fn turn_of(self: &Arc<Self>, key: &NarKey, len: u64) -> Result<Claim, UploadError> {
+        let (at, turns) = (key.object(), &self.room.turns);
+        let mut since = Instant::now();
+        let turn = match turns.take_free(at) {
+            Some(turn) => turn,
+            None => {
+                // Nobody need wait for an upload of what is there already.
+                if self.is_settled(key, len).await? {
+                    return Ok(Claim::Nothing);
+                }
+                let turn = turns.take(at, TURN_PATIENCE).await;
+                since = Instant::now();
+                turn.ok_or_else(|| UploadError::InLine { key: at.clone() })?
+            }
+        };
+        // Only now, since whoever had the turn before may have written it.
         if self.is_settled(key, len).await? {
             return Ok(Claim::Nothing);
         }
-        let turn = self.room.turns.take(key.object(), TURN_PATIENCE).await;
-        let at_once = turn.as_ref().is_some_and(|turn| !turn.waited);
-        if !at_once && self.is_settled(key, len).await? {
-            return Ok(Claim::Nothing);
-        }
-        Ok(Claim::Write(turn))
+        Ok(Claim::Write { turn, since })
     }
 
     fn judge_length(&self, key: &Key, len: Option<u64>) -> Result<u64, UploadError> {
@@ -190,7 +214,11 @@ impl Gateway {
     /// Whether the very NAR is there. Under a name that is no hash only the bytes could tell, but a
     /// NAR of another length is another one, which need not be sent to be refused.
     async fn is_settled(self: &Arc<Self>, key: &NarKey, len: u64) -> Result<bool, UploadError> {
-        let there = self.len_there(key).await;
+        let there = if self.was_just_absent(key) {
+            None
+        } else {
+            self.len_there(key).await
+        };
         match key.content_hash() {
             Some(_) => Ok(there == Some(len)),
             None if there.is_some_and(|there| there != len) => Err(UploadError::Conflict {
@@ -200,40 +228,55 @@ impl Gateway {
         }
     }
 
-    /// How long the bucket's NAR is; `None`: there is none, or nobody said so in time. An uploader
-    /// has usually just asked by HEAD, and that "no" is not asked for again.
+    /// An uploader has usually just asked by HEAD, and that "no" is not asked for again.
+    fn was_just_absent(&self, key: &NarKey) -> bool {
+        let heard = self.memory.absent_since(key.object());
+        heard.is_some_and(|at| self.clock.now().saturating_duration_since(at) < JUST_HEARD)
+    }
+
+    /// How long the bucket's NAR is; `None`: there is none, or nobody said so in time.
     async fn len_there(self: &Arc<Self>, key: &NarKey) -> Option<u64> {
-        if self.is_known_absent(key.object(), self.clock.now()) {
-            return None;
-        }
         let (gateway, nar) = (Arc::clone(self), key.clone());
-        let asking = self.on_engine(
-            key.object(),
-            async move { gateway.ask_presence(&nar).await },
-        );
+        let asking = self.on_engine(key.object(), async move {
+            gateway.ask_presence(&nar, None).await
+        });
         match tokio::time::timeout(PRESENCE_PATIENCE, asking).await {
             Ok(Lookup::Found(facts)) => Some(facts.len),
             Ok(Lookup::Absent | Lookup::Unknown(_)) | Err(_) => None,
         }
     }
 
-    /// The disk; where it has no room, memory for as much as is there at once.
+    /// The disk; where it has no room, or does not say so in time, memory for as much as is there at
+    /// once.
     async fn place_for(
         &self,
         key: &NarKey,
         len: u64,
-        patience: Duration,
+        until: Instant,
     ) -> Result<Place, UploadError> {
         let (disk, at) = (self.disk.clone(), key.object().clone());
         let reserving = self.engine.spawn_blocking(move || disk.reserve(&at, len));
-        let no_room: NoRoom = match reserving.await.map_err(|_| UploadError::Lost)? {
-            Ok(writer) => return Ok(Place::Disk(Box::new(writer))),
-            Err(no_room) => no_room,
-        };
+        match timeout_at(until, reserving).await {
+            Ok(Ok(Ok(writer))) => return Ok(Place::Disk(Box::new(writer))),
+            Ok(Ok(Err(no_room))) => {
+                tracing::info!(key = %key.object(), %no_room, "an upload passes the disk by");
+            }
+            Ok(Err(_)) => return Err(UploadError::Lost),
+            Err(_) => {
+                tracing::warn!(key = %key.object(), "the disk is slow: an upload passes it by");
+            }
+        }
         let plan = Plan::of(len, self.uploads.part_size);
         let at_once = len.min(plan.part_len().saturating_mul(PARTS_IN_MEMORY));
-        tracing::info!(key = %key.object(), %no_room, "an upload passes the disk by");
-        Ok(Place::Memory(self.room.memory(at_once, patience).await?))
+        Ok(Place::Memory(self.room.memory(at_once, until).await?))
+    }
+}
+
+/// Bytes that a document takes beside those it comes with: an encoded narinfo is read.
+fn unpacked(key: &DocumentKey, encoding: Option<Encoding>) -> u64 {
+    match (key.kind(), encoding) {
+        (DocumentKind::Narinfo, Some(_)) => narinfo::MAX_LEN as u64,
+        _ => 0,
     }
 }
 

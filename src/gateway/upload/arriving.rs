@@ -73,10 +73,15 @@ pub async fn cut(mut body: Body, outlet: &mut Outlet) -> Result<Sha256Hash, Uplo
         while let Some(wanted) = outlet.wants()
             && !chunk.is_empty()
         {
+            if part.is_empty() {
+                // A buffer of its own, and no larger than was reserved for it.
+                part = BytesMut::with_capacity(wanted as usize);
+            }
             let missing = wanted as usize - part.len();
             part.extend_from_slice(&chunk.split_to(missing.min(chunk.len())));
             if part.len() as u64 == wanted {
-                outlet.put(part.split().freeze()).await;
+                let whole = std::mem::take(&mut part).freeze();
+                body.unless_gone(outlet.put(whole)).await?;
             }
         }
     }

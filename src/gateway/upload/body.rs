@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use prometheus::IntCounter;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::super::error::UploadError;
 
@@ -35,9 +35,14 @@ pub fn patience(configured: Duration, rewinds: bool) -> Duration {
     }
 }
 
+/// Held by whoever sends the body for as long as it may still come. Dropped, its client is gone.
+#[derive(Debug)]
+pub struct Sender(#[expect(dead_code, reason = "its end is its word")] oneshot::Sender<()>);
+
 #[derive(Debug)]
 pub struct Body {
     arriving: mpsc::Receiver<Piece>,
+    sender: oneshot::Receiver<()>,
     want: u64,
     got: u64,
     patience: Duration,
@@ -51,14 +56,17 @@ impl Body {
         want: u64,
         patience: Duration,
         received: IntCounter,
-    ) -> Self {
-        Self {
+    ) -> (Self, Sender) {
+        let (here, sender) = oneshot::channel();
+        let body = Self {
             arriving,
+            sender,
             want,
             got: 0,
             patience,
             received,
-        }
+        };
+        (body, Sender(here))
     }
 
     /// The announced length, in bytes.
@@ -89,6 +97,22 @@ impl Body {
         }
     }
 
+    /// Waits for something else than bytes, unless the client goes meanwhile: nobody would notice that
+    /// by the bytes, which are not looked at.
+    pub async fn unless_gone<T>(
+        &mut self,
+        waiting: impl Future<Output = T>,
+    ) -> Result<T, UploadError> {
+        tokio::select! {
+            biased;
+            done = waiting => Ok(done),
+            _ = &mut self.sender => Err(UploadError::Cut {
+                got: self.got,
+                want: self.want,
+            }),
+        }
+    }
+
     /// All of it. The caller has seen to the memory.
     pub async fn collect(mut self) -> Result<Bytes, UploadError> {
         let mut bytes = BytesMut::with_capacity(self.want as usize);
@@ -110,7 +134,7 @@ mod tests {
         }
         drop(sender);
         let received = IntCounter::new("received", "bytes").unwrap();
-        let body = Body::new(arriving, want, Duration::from_secs(20), received);
+        let (body, _sender) = Body::new(arriving, want, Duration::from_secs(20), received);
         body.collect().await
     }
 
@@ -137,8 +161,19 @@ mod tests {
     async fn silence_ends_it() {
         let (_sender, arriving) = mpsc::channel(1);
         let received = IntCounter::new("received", "bytes").unwrap();
-        let body = Body::new(arriving, 6, Duration::from_millis(1), received);
+        let (body, _here) = Body::new(arriving, 6, Duration::from_millis(1), received);
         assert!(matches!(body.collect().await, Err(UploadError::Idle(_))));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_ends_what_its_body_waits_for() {
+        let (_pieces, arriving) = mpsc::channel(1);
+        let received = IntCounter::new("received", "bytes").unwrap();
+        let (mut body, sender) = Body::new(arriving, 6, Duration::from_secs(20), received);
+        assert!(matches!(body.unless_gone(async { 7 }).await, Ok(7)));
+        drop(sender);
+        let waited = body.unless_gone(std::future::pending::<()>()).await;
+        assert!(matches!(waited, Err(UploadError::Cut { got: 0, want: 6 })));
     }
 
     #[test]

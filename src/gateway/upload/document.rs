@@ -7,12 +7,13 @@ use bytes::Bytes;
 
 use super::super::Gateway;
 use super::super::document::MAX_KEPT;
-use super::super::encoding::Encoding;
+use super::super::encoding::{DecodeError, Encoding};
 use super::super::error::UploadError;
 use super::Uploaded;
 use super::admit::Facts;
 use super::body::Body;
 use crate::nix::key::{DocumentKey, DocumentKind, ObjectKey};
+use crate::nix::narinfo;
 use crate::object::Document;
 use crate::origin::{Hold, StoreBody, StoreFacts};
 use crate::tier::memory::Held;
@@ -43,9 +44,9 @@ impl Gateway {
         // Written one after the other, so that memory and bucket end with the same one.
         let patience = self.uploads.hold + TURN_PATIENCE;
         let turn = self.room.turns.take(at, patience).await;
-        let _turn = turn.ok_or(UploadError::Busy)?;
+        let _turn = turn.ok_or_else(|| UploadError::InLine { key: at.clone() })?;
         let (stored, kept) = match key.kind() {
-            DocumentKind::Narinfo => self.judge_narinfo(key, came).await?,
+            DocumentKind::Narinfo => self.judge_narinfo(key, came, &hold).await?,
             _ if came.bytes.len() as u64 > MAX_KEPT => (came, None),
             _ => {
                 let kept = (came.bytes.clone(), came.encoding);
@@ -84,25 +85,33 @@ impl Gateway {
         self: &Arc<Self>,
         key: &DocumentKey,
         came: Stored,
+        hold: &Hold,
     ) -> Result<(Stored, Option<(Bytes, Option<Encoding>)>), UploadError> {
         let plain = match came.encoding {
             None => came.bytes.clone(),
             Some(encoding) => {
-                let decoded = encoding.decode(&came.bytes).await;
-                decoded.map_err(|_| UploadError::BadEncoding(encoding.as_str().to_owned()))?
+                let decoded = encoding.decode(&came.bytes, narinfo::MAX_LEN as u64).await;
+                decoded.map_err(|cause| match cause {
+                    DecodeError::TooLarge { most } => UploadError::UnpacksTooLarge { most },
+                    DecodeError::Damaged(_) => {
+                        UploadError::BadEncoding(encoding.as_str().to_owned())
+                    }
+                })?
             }
         };
-        let narinfo = self.check_narinfo(key, &plain).await?;
-        Ok(match self.sign_and_merge(key, narinfo, &plain).await? {
-            None => (came, Some((plain, None))),
-            Some(signed) => {
-                let stored = Stored {
-                    bytes: signed.clone(),
-                    encoding: None,
-                };
-                (stored, Some((signed, None)))
-            }
-        })
+        let narinfo = self.check_narinfo(key, &plain, hold).await?;
+        Ok(
+            match self.sign_and_merge(key, narinfo, &plain, hold).await? {
+                None => (came, Some((plain, None))),
+                Some(signed) => {
+                    let stored = Stored {
+                        bytes: signed.clone(),
+                        encoding: None,
+                    };
+                    (stored, Some((signed, None)))
+                }
+            },
+        )
     }
 
     /// Makes a written document what every request from now on sees.

@@ -43,7 +43,7 @@ pub use room::MEMORY;
 
 pub(super) use room::Room;
 
-use body::{Body, CHUNKS_IN_FLIGHT, Piece};
+use body::{Body, CHUNKS_IN_FLIGHT, Piece, Sender};
 
 /// How an upload ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +56,7 @@ pub enum Uploaded {
 #[derive(Debug)]
 pub struct Upload {
     pieces: mpsc::Sender<Piece>,
+    sender: Sender,
     outcome: JoinHandle<Result<Uploaded, UploadError>>,
 }
 
@@ -74,12 +75,14 @@ impl Upload {
     pub async fn finish(self) -> Result<Uploaded, UploadError> {
         // A task that has ended already has its own answer.
         let _ = self.pieces.send(Piece::End).await;
-        self.abandon().await
+        let outcome = self.outcome.await;
+        drop(self.sender);
+        outcome.unwrap_or(Err(UploadError::Lost))
     }
 
     /// The body broke off: waits for the answer to that.
     pub async fn abandon(self) -> Result<Uploaded, UploadError> {
-        drop(self.pieces);
+        drop((self.pieces, self.sender));
         self.outcome.await.unwrap_or(Err(UploadError::Lost))
     }
 }
@@ -90,7 +93,7 @@ impl Gateway {
         let (pieces, arriving) = mpsc::channel(CHUNKS_IN_FLIGHT);
         let patience = body::patience(self.uploads.body_idle_timeout, leave.facts.rewinds);
         let received = self.metrics.upload_bytes.clone();
-        let body = Body::new(arriving, leave.facts.len, patience, received);
+        let (body, sender) = Body::new(arriving, leave.facts.len, patience, received);
         let gateway = Arc::clone(self);
         let outcome = self.engine.spawn(on_behalf(async move {
             let Leave {
@@ -108,7 +111,11 @@ impl Gateway {
             gateway.note(&key, &facts.by, Some(facts.len), told);
             ended
         }));
-        Upload { pieces, outcome }
+        Upload {
+            pieces,
+            sender,
+            outcome,
+        }
     }
 
     /// Counts an upload that ended and writes its line in the log.

@@ -46,7 +46,7 @@ impl Gateway {
             Place::Memory(_room) => self.take_unspooled(key, about, body).await,
         };
         match taken {
-            // A retry that has no body, of an upload that had arrived.
+            // A retry that has no body, of an upload that had arrived, here or elsewhere.
             Err(UploadError::Idle(_)) if self.is_present(key, facts.len).await => {
                 Ok(Uploaded::Existing)
             }
@@ -55,7 +55,7 @@ impl Gateway {
     }
 
     async fn take_spooled(
-        &self,
+        self: &Arc<Self>,
         key: &NarKey,
         about: StoreFacts,
         writer: BlobWriter,
@@ -96,7 +96,7 @@ impl Gateway {
     }
 
     async fn take_unspooled(
-        &self,
+        self: &Arc<Self>,
         key: &NarKey,
         about: StoreFacts,
         body: Body,
@@ -141,14 +141,20 @@ impl Gateway {
         (!taken).then_some(plan)
     }
 
+    /// Completing replaces what is there, which is right only where the name is the hash; an object
+    /// of another length then is a damaged one.
     fn errand(&self, key: &NarKey, about: StoreFacts, plan: Plan, hold: &Hold) -> Errand {
         Errand {
             origin: self.origin.clone(),
             disk: self.disk.clone(),
             key: key.object().clone(),
-            about,
+            about: StoreFacts {
+                create_only: key.content_hash().is_none(),
+                ..about
+            },
             plan,
             hold: hold.clone(),
+            clock: self.clock.clone(),
         }
     }
 
@@ -166,29 +172,28 @@ impl Gateway {
 
     /// Makes the object of the parts that were sent.
     async fn complete(
-        &self,
+        self: &Arc<Self>,
         key: &NarKey,
         sending: Sending,
         content: Content,
         hold: &Hold,
     ) -> Result<Landed, UploadError> {
         let sent = sending.finish().await?;
-        // Completing replaces what is there, which is right only where the name is the hash.
         if key.content_hash().is_none() {
-            match self.compare(key, content).await? {
+            match self.compare(key, content, hold).await? {
                 Compared::Nothing => {}
                 there => return existing(key, there),
             }
         }
         match sent.upload.complete(&sent.tags, hold).await {
-            Ok(stored) if stored.existed => existing(key, self.compare(key, content).await?),
+            Ok(stored) if stored.existed => existing(key, self.compare(key, content, hold).await?),
             Ok(stored) => Ok(created(stored.etag)),
-            Err(cause) => self.after_doubt(key, content, cause).await,
+            Err(cause) => self.after_doubt(key, content, cause, hold).await,
         }
     }
 
     async fn store_whole(
-        &self,
+        self: &Arc<Self>,
         key: &NarKey,
         body: &StoreBody,
         mut about: StoreFacts,
@@ -198,12 +203,12 @@ impl Gateway {
         let at = key.object();
         let stored = match self.origin.store(at, body, &about, hold).await {
             Ok(stored) => stored,
-            Err(cause) => return self.after_doubt(key, content, cause).await,
+            Err(cause) => return self.after_doubt(key, content, cause, hold).await,
         };
         if !stored.existed {
             return Ok(created(stored.etag));
         }
-        let there = self.compare(key, content).await?;
+        let there = self.compare(key, content, hold).await?;
         if matches!(there, Compared::Same(_)) || key.content_hash().is_none() {
             return existing(key, there);
         }

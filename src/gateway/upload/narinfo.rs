@@ -17,7 +17,7 @@ use crate::lookup::Lookup;
 use crate::nix::key::{DocumentKey, NarKey};
 use crate::nix::narinfo::{self, Narinfo};
 use crate::nix::signature::{Signature, TrustedKeys, Verdict};
-use crate::origin::{Ask, Fetched};
+use crate::origin::{Ask, Fetched, Hold};
 
 impl Gateway {
     /// Strict by Nix's rules, about this key, signed where that is asked for, and its NAR is there.
@@ -25,6 +25,7 @@ impl Gateway {
         self: &Arc<Self>,
         key: &DocumentKey,
         plain: &Bytes,
+        hold: &Hold,
     ) -> Result<Narinfo, UploadError> {
         let narinfo = Narinfo::parse(&self.store_dir, plain)?;
         if let Some(hash) = key.store_path_hash() {
@@ -37,7 +38,7 @@ impl Gateway {
         let foreign = || UploadError::ForeignUrl { url: url.clone() };
         let nar = NarKey::from_url(key.namespace(), url).ok_or_else(foreign)?;
         if self.uploads.require_nar {
-            self.check_nar(&nar, &narinfo).await?;
+            self.check_nar(&nar, &narinfo, hold).await?;
         }
         self.expected.learn(&nar, &narinfo);
         Ok(narinfo)
@@ -60,11 +61,16 @@ impl Gateway {
         }
     }
 
-    async fn check_nar(&self, nar: &NarKey, narinfo: &Narinfo) -> Result<(), UploadError> {
+    async fn check_nar(
+        &self,
+        nar: &NarKey,
+        narinfo: &Narinfo,
+        hold: &Hold,
+    ) -> Result<(), UploadError> {
         let url = || narinfo.url.clone();
         let held = match self.room.present.get(nar.object()) {
             Some(len) => len,
-            None => match self.ask_presence(nar).await {
+            None => match self.ask_presence(nar, Some(hold)).await {
                 Lookup::Found(facts) => {
                     self.room.present.put(nar.object(), facts.len);
                     facts.len
@@ -89,10 +95,11 @@ impl Gateway {
         key: &DocumentKey,
         narinfo: Narinfo,
         plain: &Bytes,
+        hold: &Hold,
     ) -> Result<Option<Bytes>, UploadError> {
         let mut added: Vec<Signature> = Vec::new();
         if self.uploads.merge_signatures {
-            let theirs = self.signatures_there(key, &narinfo).await?;
+            let theirs = self.signatures_there(key, &narinfo, hold).await?;
             let new = theirs
                 .into_iter()
                 .filter(|it| !narinfo.signatures.contains(it));
@@ -125,8 +132,10 @@ impl Gateway {
         &self,
         key: &DocumentKey,
         new: &Narinfo,
+        hold: &Hold,
     ) -> Result<Vec<Signature>, UploadError> {
-        let stream = match self.origin.fetch(key.object(), &Ask::document()).await {
+        let (at, ask) = (key.object(), Ask::document());
+        let stream = match self.origin.fetch_within(at, &ask, hold).await {
             Lookup::Found(Fetched::Object(stream)) => stream,
             Lookup::Found(Fetched::NotModified) | Lookup::Absent => return Ok(Vec::new()),
             Lookup::Unknown(cause) => return Err(cause.into()),
@@ -134,10 +143,10 @@ impl Gateway {
         let named = stream.meta.content_encoding.clone().unwrap_or_default();
         let bytes = match (Encoding::parse(&named), stream.meta.len) {
             (Ok(encoding), len) if len <= narinfo::MAX_LEN as u64 => {
-                let bytes = stream.collect(narinfo::MAX_LEN as u64).await?;
+                let bytes = stream.collect(len).await?;
                 match encoding {
                     None => Some(bytes),
-                    Some(encoding) => encoding.decode(&bytes).await.ok(),
+                    Some(encoding) => encoding.decode(&bytes, narinfo::MAX_LEN as u64).await.ok(),
                 }
             }
             _ => None,

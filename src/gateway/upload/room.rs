@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
 
 use super::super::error::UploadError;
 use super::body::CHUNKS_IN_FLIGHT;
@@ -50,30 +51,30 @@ impl Default for Room {
 }
 
 impl Room {
-    /// Leave to be one of the uploads under way.
-    pub async fn enter(&self, patience: Duration) -> Result<OwnedSemaphorePermit, UploadError> {
-        take(&self.at_once, 1, patience).await
+    /// Leave to be one of the uploads under way, if it can be had by then.
+    pub async fn enter(&self, until: Instant) -> Result<OwnedSemaphorePermit, UploadError> {
+        take(&self.at_once, 1, until).await
     }
 
-    /// Memory for `bytes` of a body. Errors: more than there ever is, or none came free.
+    /// Memory for `bytes` of a body. Errors: more than there ever is, or none came free by then.
     pub async fn memory(
         &self,
         bytes: u64,
-        patience: Duration,
+        until: Instant,
     ) -> Result<OwnedSemaphorePermit, UploadError> {
         if bytes > BODIES {
             return Err(UploadError::NoRoom);
         }
-        take(&self.bodies, bytes as u32, patience).await
+        take(&self.bodies, bytes as u32, until).await
     }
 }
 
 async fn take(
     from: &Arc<Semaphore>,
     permits: u32,
-    patience: Duration,
+    until: Instant,
 ) -> Result<OwnedSemaphorePermit, UploadError> {
-    match tokio::time::timeout(patience, Arc::clone(from).acquire_many_owned(permits)).await {
+    match timeout_at(until, Arc::clone(from).acquire_many_owned(permits)).await {
         Ok(Ok(permit)) => Ok(permit),
         Ok(Err(_)) | Err(_) => Err(UploadError::Busy),
     }

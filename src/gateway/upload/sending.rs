@@ -16,6 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::super::error::UploadError;
 use super::plan::Plan;
 use crate::asker::on_behalf;
+use crate::clock::Clock;
 use crate::nix::key::ObjectKey;
 use crate::origin::{Hold, Origin, OriginError, Part, PartTag, PartsUpload, StoreBody, StoreFacts};
 use crate::tier::disk::DiskTier;
@@ -52,6 +53,8 @@ pub struct Outlet {
     plan: Plan,
     next: u32,
     to: mpsc::Sender<Part>,
+    hold: Hold,
+    clock: Clock,
 }
 
 /// What is to be sent, and how.
@@ -63,6 +66,7 @@ pub struct Errand {
     pub about: StoreFacts,
     pub plan: Plan,
     pub hold: Hold,
+    pub clock: Clock,
 }
 
 impl Sending {
@@ -79,7 +83,14 @@ impl Sending {
 
     fn start(errand: Errand, waiting: usize, at_once: usize) -> (Self, Outlet) {
         let (to, ready) = mpsc::channel(waiting);
-        let (plan, hold, next) = (errand.plan, errand.hold.clone(), 0);
+        let outlet = Outlet {
+            plan: errand.plan,
+            next: 0,
+            to,
+            hold: errand.hold.clone(),
+            clock: errand.clock.clone(),
+        };
+        let hold = errand.hold.clone();
         let sending = async move { errand.run(ready, at_once).await };
         let task = tokio::spawn(on_behalf(sending));
         let sending = Self {
@@ -87,7 +98,7 @@ impl Sending {
             hold,
             sent: None,
         };
-        (sending, Outlet { plan, next, to })
+        (sending, outlet)
     }
 
     /// Ends only when the bucket refuses for good. May be dropped and called again.
@@ -101,7 +112,10 @@ impl Sending {
     /// All parts are sent.
     pub async fn finish(mut self) -> Result<Sent, UploadError> {
         self.end().await?;
-        self.sent.take().flatten().ok_or(UploadError::Lost)
+        self.sent
+            .as_mut()
+            .and_then(Option::take)
+            .ok_or(UploadError::Lost)
     }
 
     async fn end(&mut self) -> Result<(), UploadError> {
@@ -116,7 +130,9 @@ impl Sending {
 impl Drop for Sending {
     /// The one request that is not broken off with the task is then its last try.
     fn drop(&mut self) {
-        self.hold.give_up();
+        if self.sent.is_none() {
+            self.hold.give_up();
+        }
     }
 }
 
@@ -142,12 +158,15 @@ impl Outlet {
         self.plan.part(self.next).map(|(_, len)| len)
     }
 
-    /// Hands over the next part, of exactly the length that was wanted.
+    /// Hands over the next part, of exactly the length that was wanted. While that waits for an
+    /// earlier one the body stands still, which the bucket may not make it do for ever.
     pub async fn put(&mut self, bytes: Bytes) {
         if let Some((start, _)) = self.plan.part(self.next) {
             let part = self.part(start, StoreBody::Bytes(bytes));
+            self.hold.begin(self.clock.now());
             // As above: the sending's own end tells why.
             let _ = self.to.send(part).await;
+            self.hold.suspend();
         }
     }
 

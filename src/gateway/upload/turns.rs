@@ -1,7 +1,9 @@
 //! One upload of a key at a time: fifty builders that push the same NAR cost the bucket one upload.
 //!
 //! Whoever comes second waits for the first one's end, without its own body having been asked for,
-//! and then looks whether there is anything left to do. The table holds the keys being written now.
+//! and then looks whether there is anything left to do. Nobody writes a key out of turn: under a name
+//! that is no hash two could both be told that theirs is there. The table holds the keys being
+//! written now.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -11,19 +13,24 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::nix::key::ObjectKey;
 
-type Table = Arc<Mutex<HashMap<ObjectKey, Arc<Semaphore>>>>;
+type Table = Arc<Mutex<HashMap<ObjectKey, Line>>>;
 
 #[derive(Debug, Default)]
 pub struct Turns(Table);
 
+/// Who writes a key and who waits to.
+#[derive(Debug)]
+struct Line {
+    turn: Arc<Semaphore>,
+    tickets: usize,
+}
+
 /// The right to write a key. Dropped, the next one has it.
 #[derive(Debug)]
 pub struct Turn {
-    // In this order: the permit goes back before the ticket looks who is left.
+    // In this order: the permit goes back before the ticket.
     _permit: OwnedSemaphorePermit,
     _ticket: Ticket,
-    /// Whether somebody else wrote the key while this one waited.
-    pub waited: bool,
 }
 
 /// A place in a key's line.
@@ -31,54 +38,68 @@ pub struct Turn {
 struct Ticket {
     table: Table,
     key: ObjectKey,
-    line: Arc<Semaphore>,
+    turn: Arc<Semaphore>,
 }
 
 impl Turns {
-    /// Waits in the key's line; `None` when the turn did not come within `patience`. May be
-    /// dropped at any time.
-    pub async fn take(&self, key: &ObjectKey, patience: Duration) -> Option<Turn> {
-        let line = Arc::clone(
-            locked(&self.0)
-                .entry(key.clone())
-                .or_insert_with(|| Arc::new(Semaphore::new(1))),
-        );
-        let ticket = Ticket {
-            table: Arc::clone(&self.0),
-            key: key.clone(),
-            line,
-        };
-        let waited = ticket.line.available_permits() == 0;
-        let turn = Arc::clone(&ticket.line).acquire_owned();
-        let permit = tokio::time::timeout(patience, turn)
-            .await
-            .ok()?
-            .expect("a line is never closed");
+    /// The key's turn, if nobody has it.
+    pub fn take_free(&self, key: &ObjectKey) -> Option<Turn> {
+        let ticket = self.ticket(key);
+        let permit = Arc::clone(&ticket.turn).try_acquire_owned().ok()?;
         Some(Turn {
             _permit: permit,
             _ticket: ticket,
-            waited,
         })
+    }
+
+    /// Waits in the key's line; `None` when the turn did not come within `patience`. May be
+    /// dropped at any time.
+    pub async fn take(&self, key: &ObjectKey, patience: Duration) -> Option<Turn> {
+        let ticket = self.ticket(key);
+        let turn = Arc::clone(&ticket.turn).acquire_owned();
+        let permit = tokio::time::timeout(patience, turn).await.ok()?;
+        Some(Turn {
+            _permit: permit.expect("a line is never closed"),
+            _ticket: ticket,
+        })
+    }
+
+    fn ticket(&self, key: &ObjectKey) -> Ticket {
+        let mut table = locked(&self.0);
+        let line = table.entry(key.clone()).or_insert_with(|| Line {
+            turn: Arc::new(Semaphore::new(1)),
+            tickets: 0,
+        });
+        line.tickets += 1;
+        Ticket {
+            table: Arc::clone(&self.0),
+            key: key.clone(),
+            turn: Arc::clone(&line.turn),
+        }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut table = locked(&self.table);
-        // The table's own and this one: clones are made under the table's lock only.
-        if Arc::strong_count(&self.line) <= 2 {
+        let line = table.get_mut(&self.key);
+        let line = line.expect("a line stays while there is a ticket for it");
+        line.tickets -= 1;
+        if line.tickets == 0 {
             table.remove(&self.key);
         }
     }
 }
 
-fn locked(table: &Table) -> MutexGuard<'_, HashMap<ObjectKey, Arc<Semaphore>>> {
+fn locked(table: &Table) -> MutexGuard<'_, HashMap<ObjectKey, Line>> {
     table.lock().expect("no panic under the table's lock")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Barrier;
+    use std::thread;
 
     const LONG: Duration = Duration::from_secs(20);
     const SHORT: Duration = Duration::from_millis(1);
@@ -88,17 +109,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_second_writer_waits_for_the_first_and_knows_it() {
+    async fn a_second_writer_waits_for_the_first() {
         let (turns, wanted) = (Turns::default(), key("a"));
-        let first = turns.take(&wanted, LONG).await.unwrap();
-        assert!(!first.waited);
+        let first = turns.take_free(&wanted).unwrap();
+        assert!(turns.take_free(&wanted).is_none());
         assert!(turns.take(&wanted, SHORT).await.is_none());
-        let other = turns.take(&key("b"), SHORT).await.unwrap();
-        assert!(!other.waited, "another key is another line");
+        assert!(turns.take_free(&key("b")).is_some(), "another line");
         let mut second = Box::pin(turns.take(&wanted, LONG));
         assert!(futures_util::poll!(&mut second).is_pending());
         drop(first);
-        assert!(second.await.unwrap().waited);
+        assert!(second.await.is_some());
     }
 
     #[tokio::test]
@@ -110,5 +130,24 @@ mod tests {
         drop(first);
         drop(given_up);
         assert!(locked(&turns.0).is_empty());
+    }
+
+    /// Of those that leave at the same moment none may leave the entry to another.
+    #[test]
+    fn a_line_that_all_leave_at_once_is_gone() {
+        let (turns, wanted) = (Turns::default(), key("a"));
+        for round in 0..3_000 {
+            let tickets: Vec<Ticket> = (0..8).map(|_| turns.ticket(&wanted)).collect();
+            let together = Barrier::new(tickets.len());
+            thread::scope(|scope| {
+                for ticket in tickets {
+                    scope.spawn(|| {
+                        together.wait();
+                        drop(ticket);
+                    });
+                }
+            });
+            assert!(locked(&turns.0).is_empty(), "round {round}");
+        }
     }
 }

@@ -167,7 +167,7 @@ impl S3 {
             Ok(output) => {
                 self.bucket_is_there();
                 Ok(Stored {
-                    etag: output.e_tag().and_then(ETag::from_header),
+                    etag: acknowledged(key, output.e_tag())?,
                     existed: false,
                 })
             }
@@ -340,6 +340,18 @@ fn first_byte_of() -> Ask {
     Ask {
         range: Some(RangeRequest::Closed { first: 0, last: 0 }),
         ..Ask::document()
+    }
+}
+
+/// The tag by which the bucket acknowledges a write. Every S3 sends one (S3 API, PutObject), so a 200
+/// without it is somebody else's: a portal's page, a proxy's. Whether the object is there is in doubt.
+fn acknowledged(key: &str, tag: Option<&str>) -> Result<Option<ETag>, OriginError> {
+    match tag {
+        Some(tag) => Ok(ETag::from_header(tag)),
+        None => Err(OriginError::Garbage {
+            key: key.to_owned(),
+            why: "a write was acknowledged without an ETag".to_owned(),
+        }),
     }
 }
 

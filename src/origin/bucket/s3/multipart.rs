@@ -13,7 +13,7 @@ use super::super::super::limit::Class;
 use super::super::wait::{Progress, while_it_moves, within};
 use super::super::{Leftover, PartTag, UploadId};
 use super::answer::{Said, judge};
-use super::{S3, unasked, upload};
+use super::{S3, acknowledged, unasked, upload};
 use crate::object::ETag;
 
 /// Pages of a list of uploads that are read at most, a thousand to a page. What is beyond is found
@@ -103,7 +103,7 @@ impl S3 {
         let answer = within(after, Wait::Acknowledgement, key, request.send()).await?;
         let output = answer.map_err(|error| self.failed(key, &error))?;
         self.bucket_is_there();
-        Ok(output.e_tag().and_then(ETag::from_header))
+        acknowledged(key, output.e_tag())
     }
 
     /// Gives the upload and its parts up. One that is not known is given up already.
