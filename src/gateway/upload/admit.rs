@@ -142,7 +142,7 @@ impl Gateway {
         let place = match key {
             Key::Document(document) => {
                 let held = len + unpacked(document, encoding);
-                Place::Memory(self.room.memory(held, until).await?)
+                Place::Memory(self.room.for_document(held, until).await?)
             }
             Key::Nar(nar) => self.place_for(nar, len, until).await?,
         };
@@ -268,7 +268,7 @@ impl Gateway {
         }
         let plan = Plan::of(len, self.uploads.part_size);
         let at_once = len.min(plan.part_len().saturating_mul(PARTS_IN_MEMORY));
-        Ok(Place::Memory(self.room.memory(at_once, until).await?))
+        Ok(Place::Memory(self.room.for_nar(at_once, until).await?))
     }
 }
 
