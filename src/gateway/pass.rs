@@ -24,6 +24,7 @@ use super::fills::Seat;
 use super::reader;
 use super::source::{Source, Version};
 
+pub use window::WINDOW;
 use window::{Found, Next, Window};
 
 /// One body on its way past the tiers.

@@ -6,6 +6,7 @@
 mod connection;
 mod drain;
 mod listen;
+mod memory;
 mod stream;
 mod takings;
 mod turns;
@@ -31,7 +32,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::gateway::{Gateway, Signing};
 use crate::http::{Face, Front};
-use crate::log::{self, Access};
+use crate::log::Access;
 use crate::metrics::Metrics;
 use crate::nix::signature::{InvalidKey, PublicKey, SecretKey, TrustedKeys};
 use crate::origin::{self, Origin};
@@ -168,7 +169,7 @@ pub fn start(config: Config, access: Access) -> Result<Running, StartError> {
     ));
     drain::tick(&engine, &front);
     let started = started(&sockets, metrics_socket.as_ref());
-    tracing::info!(memory = %memory_bound(&config), "memory stays within about this");
+    memory::tell(&config);
 
     let (ready, accepting) = mpsc::sync_channel(1);
     let served = Arc::clone(&front);
@@ -370,19 +371,4 @@ fn started(sockets: &[Socket], metrics: Option<&Socket>) -> Started {
         started.metrics = listener.local_addr().ok();
     }
     started
-}
-
-/// What memory is bounded by, added up from the settings and the constants that bound the rest.
-fn memory_bound(config: &Config) -> bytesize::ByteSize {
-    let connections = (config.server.workers * config.server.max_connections) as u64;
-    let requests = config.bucket.max_requests.get() as u64;
-    let caches = config.memory.documents + config.memory.negative + config.disk.index_cache;
-    // 72 KiB: a stalled reader's buffers; 1 MiB: chunks between the network and a file.
-    bytesize::ByteSize(
-        caches
-            + connections * (72 << 10)
-            + requests * (1 << 20)
-            + crate::gateway::upload::MEMORY
-            + log::MEMORY,
-    )
 }

@@ -10,7 +10,7 @@ use crate::body::BodyError;
 use super::super::checked::Piece;
 
 /// Bytes that a pass keeps in memory. Passes are no more than `bucket.max_requests`.
-const WINDOW: u64 = 4 << 20;
+pub const WINDOW: u64 = 4 << 20;
 
 /// Bytes read ahead of the fastest reader.
 const AHEAD: u64 = 512 << 10;

@@ -61,7 +61,7 @@ pub use blob::{Blob, BlobLookup};
 pub use claim::OpenError;
 pub use diagnose::diagnose;
 pub use health::State;
-pub use index::MAX_DOCUMENT;
+pub use index::{MAX_DOCUMENT, UNWRITTEN};
 pub use notes::Note;
 pub use survey::{Seen, Survey};
 pub use writer::{BlobFacts, BlobWriter};

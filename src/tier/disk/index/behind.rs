@@ -13,8 +13,8 @@ use std::collections::HashMap;
 
 use crate::nix::key::ObjectKey;
 
-/// Bytes of memory for intents of one kind.
-const LIMIT: usize = 16 << 20;
+/// Bytes of memory for intents of one kind: blobs, documents.
+pub(super) const LIMIT: usize = 16 << 20;
 /// Bytes carried out at once: what the database grows by before its size is looked at again.
 const ROUND: usize = 4 << 20;
 /// Places for intents that an empty table keeps.

@@ -35,6 +35,9 @@ use supervisor::Shared;
 /// The largest document kept, in bytes. Larger ones are not worth their place among sled's pages.
 pub const MAX_DOCUMENT: usize = 64 << 10;
 
+/// Bytes of memory for what the database has yet to learn, of blobs and of documents.
+pub const UNWRITTEN: u64 = 2 * behind::LIMIT as u64;
+
 /// A handle to the index. Dropping it leaves the thread running; [`Index::close`] ends it.
 pub(super) struct Index {
     /// Changes only when the directory is another.
