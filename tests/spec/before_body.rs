@@ -12,9 +12,9 @@ use crate::bed::{Answer, Connection, KIB, MIB, Package, Request, TestBed, put};
 use super::auth::token_table;
 use super::upload::{assert_refused, writes};
 
-/// The most that all bodies in memory take together, as four documents of the largest size.
-const DOCUMENT: usize = 64 * MIB;
-const DOCUMENTS: usize = 4;
+/// The most that bodies in memory take together: NARs that the disk has no room for, and documents.
+const NARS: [usize; 4] = [64 * MIB; 4];
+const DOCUMENTS: [usize; 2] = [64 * MIB, 32 * MIB];
 
 /// A client that may be silent for longer than an older Nix.
 const PATIENT: &str = "curl/8.5.0";
@@ -167,7 +167,7 @@ async fn every_refusal_that_needs_no_body_comes_instead_of_the_100() {
         ),
         (
             "a document too large",
-            announced(&listing, DOCUMENT + 1),
+            announced(&listing, 64 * MIB + 1),
             413,
             "67108864",
         ),
@@ -245,14 +245,18 @@ async fn where_uploads_are_off_no_body_is_asked_for() {
     assert_nothing_came_of_it(&bed);
 }
 
-/// Uploads under way that take all memory there is for bodies, until they are dropped.
+/// Uploads under way that take all memory there is for bodies, until they are dropped. On disk there
+/// must be no room for them.
 async fn memory_taken(bed: &TestBed) -> Vec<Connection> {
+    let nars = NARS.iter().enumerate();
+    let nars = nars.map(|(at, len)| announced(&format!("nar/taken-{at}.nar"), *len));
+    let logs = DOCUMENTS.iter().enumerate();
+    let logs = logs.map(|(at, len)| announced(&format!("log/{:0>32}-{at}.drv", 0), *len));
     let mut holding = Vec::new();
-    for at in 0..DOCUMENTS {
+    for request in nars.chain(logs) {
         let mut connection = bed.connect().await;
-        let log = announced(&format!("log/{:0>32}-{at}.drv", 0), DOCUMENT);
         connection
-            .send_head(&log.header("User-Agent", PATIENT))
+            .send_head(&request.header("User-Agent", PATIENT))
             .await;
         assert_eq!(connection.head().await.status, 100);
         holding.push(connection);
@@ -288,10 +292,10 @@ async fn an_overloaded_gateway_says_so_before_the_body() {
 #[tokio::test]
 async fn all_waits_before_the_body_are_over_within_a_second() {
     let bed = TestBed::with(|s| s.set("disk.max_nar", "1KiB")).await;
+    let _holding = memory_taken(&bed).await;
     let _silent = bed
         .bucket
         .fault(Rule::on(Operation::HeadObject).plays(Fault::Silence));
-    let _holding = memory_taken(&bed).await;
     let mut quickest = Duration::MAX;
     // What else the machine has to do only adds to it.
     for at in 0..3 {
