@@ -54,10 +54,17 @@ impl Pass {
     pub async fn pump(&self, gateway: &Gateway, source: Box<Source>) {
         let _unended = Unended(self);
         let mut body = Checked::new(source, self.expected.map(Check::whole));
+        let mut given = 0;
         let ended = loop {
-            self.until_wanted().await;
+            // Who has all bytes leaves, and does not wait for their end.
+            if given < self.meta.len {
+                self.until_wanted().await;
+            }
             match body.next(gateway).await {
-                Ok(Some(piece)) => self.window.send_modify(|window| window.push(piece)),
+                Ok(Some(piece)) => {
+                    given += piece.bytes.len() as u64;
+                    self.window.send_modify(|window| window.push(piece));
+                }
                 Ok(None) => break Ok(()),
                 Err(cause) => {
                     tracing::warn!(%cause, "a passed body was cut short");
