@@ -13,6 +13,9 @@ use tokio::net::TcpStream;
 use super::PATIENCE;
 use super::request::Request;
 
+/// Bytes taken by one call where there are many to come.
+const AT_ONCE: usize = 256 * 1024;
+
 /// A client's connection. Dropped, it is closed, whatever is still on its way.
 pub struct Connection {
     stream: TcpStream,
@@ -223,8 +226,11 @@ impl Connection {
     /// Whether exactly these bytes come next. Keeps none of them, so many may read much at once.
     pub async fn brings(&mut self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
-            if self.buffer.is_empty() && !self.receive().await {
-                return false;
+            if self.buffer.is_empty() {
+                self.buffer.reserve(AT_ONCE);
+                if !self.receive().await {
+                    return false;
+                }
             }
             let count = self.buffer.len().min(bytes.len());
             let (next, later) = bytes.split_at(count);
