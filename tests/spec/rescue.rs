@@ -11,8 +11,13 @@ const CLIENTS: usize = 8;
 /// Not a multiple of anything.
 const LEN: usize = 4 * MIB + 4321;
 
+/// What the runs at full size read.
+const LARGE: usize = 256 * MIB;
+
 /// Past the longest rest of a bad object.
 const RESTED: Duration = Duration::from_secs(61);
+
+const STORED: &str = "narwharf_fills_total{outcome=\"stored\"}";
 
 /// A bed whose bucket may be silent for a moment only.
 async fn bed() -> TestBed {
@@ -39,44 +44,51 @@ fn assert_none_is_whole(what: &str, answers: &[Answer]) {
     }
 }
 
-/// The bucket cuts a NAR anywhere: every client has one whole answer, and nothing is read twice.
+/// The bucket breaks a NAR off anywhere: every client has one whole answer, and nothing is read twice.
 #[tokio::test]
 async fn a_cut_at_any_offset_is_not_noticed() {
-    cut_anywhere(20, LEN).await;
+    broken_anywhere(Fault::CutAfter, 20, LEN).await;
 }
 
 /// The same at full size: half a minute and a few gigabytes of memory.
 #[tokio::test]
 #[ignore = "40 GB through loopback (make soak)"]
 async fn a_cut_at_any_offset_of_a_large_nar_is_not_noticed() {
-    cut_anywhere(20, 256 * MIB).await;
+    broken_anywhere(Fault::CutAfter, 20, LARGE).await;
 }
 
-async fn cut_anywhere(times: usize, len: usize) {
-    let bed = TestBed::with(|s| s.set("disk.capacity", "1GiB")).await;
+/// And with a bucket that falls silent, for as long as the gateway waits.
+#[tokio::test]
+#[ignore = "five minutes, 40 GB through loopback (make soak)"]
+async fn a_stall_of_ten_seconds_at_any_offset_of_a_large_nar_is_not_noticed() {
+    broken_anywhere(Fault::StallAfter, 20, LARGE).await;
+}
+
+async fn broken_anywhere(fault: fn(u64) -> Fault, times: usize, len: usize) {
+    let bed = TestBed::with(|s| {
+        s.set("disk.capacity", "1GiB");
+        s.set("bucket.idle_timeout", "10s");
+    })
+    .await;
     let mut dice = Dice::new();
     for number in 0..times {
         let offset = 1 + dice.below(len - 1) as u64;
-        let what = format!("cut after {offset} bytes ({dice})");
-        let package = Package::named(&format!("cut-{number}")).nar_bytes(len);
+        let what = format!("{:?} ({dice})", fault(offset));
+        let package = Package::named(&format!("broken-{number}")).nar_bytes(len);
         let package = bed.bucket.publish(package);
-        let cut = bed.bucket.fault(
-            Rule::get(&package.nar)
-                .times(1)
-                .plays(Fault::CutAfter(offset)),
-        );
+        let rule = Rule::get(&package.nar).times(1);
+        let broken = bed.bucket.fault(rule.plays(fault(offset)));
         let answers = bed.ask_times(CLIENTS, get(&package.nar)).await;
         assert_all_have(&what, &answers, &package);
         assert_eq!(bed.bucket.reads(&package.nar), 2, "{what}");
         let sent = bed.bucket.log().bytes_out(&package.nar);
         assert!(sent as f64 <= 1.02 * len as f64, "{what}: {sent} bytes");
-        drop(cut);
+        drop(broken);
         bed.at_rest().await;
     }
     let times = times as u64;
     assert_eq!(bed.metric("narwharf_fill_resumes_total"), times);
-    let stored = "narwharf_fills_total{outcome=\"stored\"}";
-    assert_eq!(bed.metric(stored), times);
+    assert_eq!(bed.metric(STORED), times);
 }
 
 /// One cut after the other, as long as each brings a little more.
@@ -150,32 +162,48 @@ async fn a_bucket_that_is_gone_for_good_is_tried_three_times() {
 /// The object is replaced while it is read: half of the one and half of the other is nobody's NAR.
 #[tokio::test]
 async fn an_object_replaced_half_way_is_never_spliced() {
-    let bed = bed().await;
-    // A name that is no hash, so that nothing but the bucket's tag tells the two apart
-    let old = Package::named("a").nar_bytes(LEN).named_as_nix_serve();
-    let old = bed.bucket.publish(old);
-    let new = vec![7; LEN];
-    let stalled = bed.bucket.fault(
-        Rule::get(&old.nar)
-            .nth(1)
-            .plays(Fault::StallAfter(MIB as u64)),
-    );
-    let asked = bed.ask_times(CLIENTS, get(&old.nar));
-    stalled.until_played(1).await;
-    bed.bucket
-        .put_object(&old.nar, &new, "application/x-nix-nar");
-    let answers = asked.await;
-    assert_none_is_whole("replaced", &answers);
-    for answer in &answers {
-        assert!(
-            old.nar_bytes.starts_with(&answer.body),
-            "bytes of the new one"
-        );
+    replaced_half_way(5, LEN).await;
+}
+
+/// The same at full size.
+#[tokio::test]
+#[ignore = "40 GB through loopback (make soak)"]
+async fn a_large_object_replaced_half_way_is_never_spliced() {
+    replaced_half_way(20, LARGE).await;
+}
+
+async fn replaced_half_way(times: usize, len: usize) {
+    let bed = TestBed::with(|s| s.set("disk.capacity", "1GiB")).await;
+    let mut dice = Dice::new();
+    for number in 0..times as u64 {
+        let offset = 1 + dice.below(len - 1) as u64;
+        let what = format!("replaced after {offset} bytes ({dice})");
+        // A name that is no hash, so that nothing but the bucket's tag tells the two apart
+        let old = Package::named(&format!("replaced-{number}"));
+        let old = bed.bucket.publish(old.nar_bytes(len).named_as_nix_serve());
+        let new = vec![7; len];
+        let rule = Rule::get(&old.nar).nth(1);
+        let stalled = bed.bucket.fault(rule.plays(Fault::StallAfter(offset)));
+        let asked = bed.ask_times(CLIENTS, get(&old.nar));
+        bed.until("all that comes before it", || {
+            bed.bucket.log().bytes_out(&old.nar) == offset
+        })
+        .await;
+        bed.bucket
+            .put_object(&old.nar, &new, "application/x-nix-nar");
+        // The connection breaks, and the rest is asked for
+        stalled.release();
+        let answers = asked.await;
+        assert_none_is_whole(&what, &answers);
+        for answer in &answers {
+            assert!(old.nar_bytes.starts_with(&answer.body), "{what}: spliced");
+        }
+        bed.at_rest().await;
+        assert_eq!(bed.metric(STORED), number, "{what}");
+        // The new version is another object, and served at once
+        assert!(bed.ask(get(&old.nar)).await.is(&new), "{what}");
+        bed.at_rest().await;
     }
-    bed.at_rest().await;
-    assert_eq!(bed.metric("narwharf_disk_blobs"), 0);
-    // The new version is another object, and served at once.
-    assert!(bed.ask(get(&old.nar)).await.is(&new));
 }
 
 /// Servers that misunderstand the request for the rest.
