@@ -118,6 +118,8 @@ fn a_directory_that_is_removed_under_a_running_server_is_begun_anew() {
     assert_eq!(locked(&tier.inner.books).granted, 0);
     let books = locked(&tier.inner.books).total();
     assert!(books >= allocated_below(&bed.settings.path));
+    // Blobs are stored before the new index is open; closed until then, it would never hear of them.
+    tier.wait_for_index(Duration::from_secs(60));
     tier.close();
     drop(tier);
     hit(&bed.open(), &key("nar/after.nar"));
