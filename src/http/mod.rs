@@ -46,7 +46,6 @@ use error::Refusal;
 use leaving::Leaving;
 use observe::{Observed, Watch, Watched};
 use pages::Pages;
-use receive::Decided;
 use reply::{Reply, Sharing};
 use routes::{Route, Routed};
 
@@ -140,17 +139,12 @@ impl Front {
         let mut seen = self
             .watch
             .begin(request.method(), request.uri(), request.peer_addr());
-        let decided = if pushes {
-            request.extensions_mut().remove::<Decided>()
-        } else {
-            None
-        };
         let found = self.find(request.method(), request.uri(), request.headers());
         let reply = match found {
             Ok(routed) => {
                 seen.kind = routed.route.kind();
                 let about_nar = seen.kind == Kind::Nar;
-                let answer = self.answer(&request, routed, decided, payload);
+                let answer = self.answer(&request, routed, payload);
                 match asking(seen.id, answer).await {
                     Ok(reply) => reply,
                     Err(refused) => {
@@ -227,7 +221,6 @@ impl Front {
         &self,
         request: &Request,
         routed: Routed,
-        decided: Option<Decided>,
         payload: Payload,
     ) -> Result<Reply, Refused> {
         if reads(request.method()) {
@@ -240,23 +233,7 @@ impl Front {
         }
         // Boxed, as is all that few requests come to: a future is as large as the largest of its
         // branches, and is moved several times before it is polled.
-        Box::pin(self.change(request, routed, decided, payload)).await
-    }
-
-    async fn change(
-        &self,
-        request: &Request,
-        routed: Routed,
-        decided: Option<Decided>,
-        payload: Payload,
-    ) -> Result<Reply, Refused> {
-        if request.method() == Method::DELETE && self.takes_removals() {
-            let (_, from_bucket) = remove::split_query(request.uri().query());
-            let removed = self.remove(request, &routed, from_bucket).await;
-            receive::drain(payload).await;
-            return removed;
-        }
-        self.write(request, routed, decided, payload).await
+        Box::pin(self.change(request, routed, payload)).await
     }
 
     /// The name of the token that allows it; `None`: nobody need ask.

@@ -17,6 +17,7 @@ use super::auth::Scope;
 use super::client::Client;
 use super::error::Refusal;
 use super::receive::{self, Decided};
+use super::remove;
 use super::reply::Reply;
 use super::routes::{Route, Routed};
 use super::{Front, READ_METHODS, Refused, reads};
@@ -72,14 +73,21 @@ impl Front {
         }
     }
 
-    /// Answers a PUT, on which the `expect` hook may have `decided`, or a method that is nobody's.
-    pub(super) async fn write(
+    /// Answers what is no read: a removal, a PUT, on which [`Front::expect`] may have decided, or a
+    /// method that is nobody's.
+    pub(super) async fn change(
         &self,
         request: &Request,
         routed: Routed,
-        decided: Option<Decided>,
         payload: Payload,
     ) -> Result<Reply, Refused> {
+        if request.method() == Method::DELETE && self.takes_removals() {
+            let (_, from_bucket) = remove::split_query(request.uri().query());
+            let removed = self.remove(request, &routed, from_bucket).await;
+            receive::drain(payload).await;
+            return removed;
+        }
+        let decided = request.extensions_mut().remove::<Decided>();
         let admitted = match (request.method(), decided) {
             (&Method::PUT, Some(Decided { leave })) => Ok(Some(Admitted::Wanted(leave))),
             (&Method::PUT, None) => {

@@ -14,7 +14,7 @@ use tokio_util::io::ReaderStream;
 use super::conditions::{ReadConditions, check_write};
 use super::listing;
 use super::misread::{Misread, slice};
-use super::rules::{Refused, WriteLimit, no_such_key};
+use super::rules::{WriteLimit, no_such_key};
 use super::store::{Attributes, ObjectMeta, Spooled, Store};
 use super::uploads::Uploads;
 
@@ -108,14 +108,8 @@ impl S3 for Api {
             cache_control: input.cache_control,
             metadata: input.metadata.unwrap_or_default(),
         };
-        let allows = |present: Option<&ObjectMeta>| {
-            check_write(
-                input.if_match.as_ref(),
-                input.if_none_match.as_ref(),
-                present,
-            )
-            .map_err(Refused)
-        };
+        let (wanted, unwanted) = (input.if_match, input.if_none_match);
+        let allows = |present: Option<&ObjectMeta>| check_write(&wanted, &unwanted, present);
         let meta = self.store.put(&input.key, body, attributes, allows)?;
         Ok(S3Response::new(PutObjectOutput {
             e_tag: Some(ETag::Strong(meta.etag)),

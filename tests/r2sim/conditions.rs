@@ -3,11 +3,11 @@
 
 use std::time::{Duration, SystemTime};
 
+use s3s::S3Result;
 use s3s::dto::{ETagCondition, Timestamp};
-use s3s::{S3Error, S3Result};
 use time::OffsetDateTime;
 
-use super::rules::{not_modified, precondition_failed};
+use super::rules::{Refused, not_modified, precondition_failed};
 use super::store::ObjectMeta;
 
 /// The conditions of a GET or HEAD.
@@ -38,13 +38,14 @@ impl ReadConditions {
 
 /// The conditions of a write, judged against what is there now. Errors: 412.
 pub fn check_write(
-    if_match: Option<&ETagCondition>,
-    if_none_match: Option<&ETagCondition>,
+    if_match: &Option<ETagCondition>,
+    if_none_match: &Option<ETagCondition>,
     present: Option<&ObjectMeta>,
-) -> Result<(), S3Error> {
+) -> Result<(), Refused> {
     let holds = |condition: &ETagCondition| present.is_some_and(|meta| matches(condition, meta));
-    if if_match.is_some_and(|wanted| !holds(wanted)) || if_none_match.is_some_and(holds) {
-        return Err(precondition_failed());
+    let lacks_wanted = if_match.as_ref().is_some_and(|wanted| !holds(wanted));
+    if lacks_wanted || if_none_match.as_ref().is_some_and(holds) {
+        return Err(Refused(precondition_failed()));
     }
     Ok(())
 }

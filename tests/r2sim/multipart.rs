@@ -69,14 +69,8 @@ impl Api {
             .uploads
             .assemble(&input.key, &input.upload_id, &named)
             .map_err(Refused::from)?;
-        let allows = |present: Option<&ObjectMeta>| {
-            check_write(
-                input.if_match.as_ref(),
-                input.if_none_match.as_ref(),
-                present,
-            )
-            .map_err(Refused)
-        };
+        let (wanted, unwanted) = (input.if_match, input.if_none_match);
+        let allows = |present: Option<&ObjectMeta>| check_write(&wanted, &unwanted, present);
         let meta = self.store.put(&input.key, body, attributes, allows)?;
         self.uploads
             .close(&input.key, &input.upload_id)

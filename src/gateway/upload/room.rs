@@ -67,10 +67,7 @@ impl Room {
         bytes: u64,
         until: Instant,
     ) -> Result<OwnedSemaphorePermit, UploadError> {
-        if bytes > NARS {
-            return Err(UploadError::NoRoom);
-        }
-        take(&self.nars, bytes as u32, until).await
+        limited(&self.nars, NARS, bytes, until).await
     }
 
     /// Memory for `bytes` of a document. Errors: as of a NAR.
@@ -79,11 +76,21 @@ impl Room {
         bytes: u64,
         until: Instant,
     ) -> Result<OwnedSemaphorePermit, UploadError> {
-        if bytes > DOCUMENTS {
-            return Err(UploadError::NoRoom);
-        }
-        take(&self.documents, bytes as u32, until).await
+        limited(&self.documents, DOCUMENTS, bytes, until).await
     }
+}
+
+/// `bytes` of a room that has `most`.
+async fn limited(
+    room: &Arc<Semaphore>,
+    most: u64,
+    bytes: u64,
+    until: Instant,
+) -> Result<OwnedSemaphorePermit, UploadError> {
+    if bytes > most {
+        return Err(UploadError::NoRoom);
+    }
+    take(room, bytes as u32, until).await
 }
 
 async fn take(
