@@ -1,10 +1,11 @@
 //! What does it cost to be watched? CPU time of a narinfo that is warm in memory, with and without
 //! metrics and the access log; and of the counting alone, by one thread and by two at once.
 //!
-//! The program is started anew for each setting and asked over two connections, one after the other
-//! on each; what is read is the CPU time of all its threads, so neither the clients nor a busy machine
-//! is in it. Rounds alternate between the settings, and what counts is the least of each, since noise
-//! only adds. `WATCHED=path` asks another build of the program.
+//! In each round a program is started for each setting, and they are asked in short turns, one after
+//! the other, over two threads of connections that are asked all at once; what is read is the CPU time
+//! of all its threads, so the clients are not in it. Compared are the turns that follow each other, and
+//! told is the median of what they differ by, with the quartiles: what makes one turn dearer than the
+//! next is mostly the machine, and falls on all alike. `WATCHED=path` asks another build of the program.
 //! `cargo bench --bench watching`; `cargo test --bench watching` runs it small.
 
 use std::fs;
@@ -29,8 +30,30 @@ NarHash: sha256:0sc3rk37jlqskzhmcq2jzi8ddbdcpc7y0glwl805f9jl0qlyp058\n\
 NarSize: 226560\n\
 References: \n";
 
-/// Connections that ask at once.
-const CLIENTS: u32 = 2;
+/// Threads that ask at once, and connections of each.
+const CLIENTS: usize = 2;
+const CONNECTIONS: usize = 16;
+
+/// How much is asked.
+struct Effort {
+    rounds: usize,
+    /// In a round, of each program.
+    turns: usize,
+    /// In a turn, over each connection.
+    requests: usize,
+}
+
+const FULL: Effort = Effort {
+    rounds: 8,
+    turns: 25,
+    requests: 100,
+};
+
+const SMALL: Effort = Effort {
+    rounds: 1,
+    turns: 2,
+    requests: 3,
+};
 
 /// The settings that are compared: a name, and what is said in the environment.
 const SETTINGS: [(&str, &[(&str, &str)]); 5] = [
@@ -52,47 +75,78 @@ const SETTINGS: [(&str, &[(&str, &str)]); 5] = [
 
 fn main() {
     let small = !std::env::args().any(|word| word == "--bench");
-    let (rounds, requests) = if small { (1, 200) } else { (11, 20_000) };
+    let effort = if small { SMALL } else { FULL };
     let folder = tempfile::tempdir().expect("a temporary folder");
     fs::create_dir(folder.path().join("bucket")).expect("a bucket");
     fs::write(folder.path().join("bucket").join(KEY), NARINFO).expect("a narinfo");
 
-    let mut least = [f64::INFINITY; SETTINGS.len()];
-    for _ in 0..rounds {
-        for ((_, settings), least) in SETTINGS.iter().zip(&mut least) {
-            *least = least.min(request_cost(folder.path(), settings, requests));
-        }
-    }
-    println!("CPU time of a warm narinfo, {requests} requests a round, least of {rounds} rounds");
-    for ((name, _), micros) in SETTINGS.iter().zip(least) {
-        println!(
-            "  {name:<28} {micros:6.2} µs   {:+.2} µs",
-            micros - least[0]
-        );
+    let costs = costs(folder.path(), &effort);
+    println!(
+        "CPU time of a warm narinfo in µs: median of {} turns of {} requests, and what it costs more\n\
+         than with neither, turn by turn (quartiles)",
+        costs[0].len(),
+        CLIENTS * CONNECTIONS * effort.requests,
+    );
+    for ((name, _), own) in SETTINGS.iter().zip(&costs) {
+        let more = own.iter().zip(&costs[0]).map(|(own, least)| own - least);
+        let [_, cost, _] = quartiles(own.iter().copied());
+        let [low, median, high] = quartiles(more);
+        println!("  {name:<28} {cost:6.2}   {median:+.2} ({low:+.2} to {high:+.2})");
     }
     let times = if small { 1000 } else { 5_000_000 };
     for threads in [1, 2] {
         let cost = counting_cost(threads, times);
-        println!("  counting alone, {threads} threads    {cost:6.3} µs");
+        println!("  counting alone, {threads} threads    {cost:6.3}");
     }
 }
 
-/// µs of CPU time for a request.
-fn request_cost(folder: &Path, settings: &[(&str, &str)], requests: u32) -> f64 {
-    let program = Program::start(folder, settings);
-    let mut clients: Vec<_> = (0..CLIENTS)
-        .map(|_| Client::connect(&program.address))
-        .collect();
-    for client in &mut clients {
-        (0..100).for_each(|_| client.ask());
+/// Of each setting, µs of CPU time for a request in each turn.
+fn costs(folder: &Path, effort: &Effort) -> [Vec<f64>; SETTINGS.len()] {
+    let mut costs = SETTINGS.map(|_| Vec::new());
+    for _ in 0..effort.rounds {
+        let programs = SETTINGS.map(|(name, settings)| {
+            let own = folder.join(name);
+            fs::create_dir_all(&own).expect("a folder of its own");
+            Program::start(&own, settings)
+        });
+        for turn in 0..=effort.turns {
+            for (program, costs) in programs.iter().zip(&mut costs) {
+                let cost = request_cost(program, effort.requests);
+                // The first turn fills caches.
+                if turn > 0 {
+                    costs.push(cost);
+                }
+            }
+        }
     }
+    costs
+}
+
+fn quartiles(values: impl Iterator<Item = f64>) -> [f64; 3] {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(f64::total_cmp);
+    [1, 2, 3].map(|quarter| values[(values.len() - 1) * quarter / 4])
+}
+
+/// µs of CPU time for a request.
+fn request_cost(program: &Program, requests: usize) -> f64 {
+    let connect = |_| Client::connect(&program.address);
+    let mut clients: [Vec<_>; CLIENTS] =
+        std::array::from_fn(|_| (0..CONNECTIONS).map(connect).collect());
+    clients.iter_mut().for_each(|clients| ask_all(clients));
     let before = program.cpu_nanos();
     std::thread::scope(|scope| {
-        for client in &mut clients {
-            scope.spawn(|| (0..requests / CLIENTS).for_each(|_| client.ask()));
+        for clients in &mut clients {
+            scope.spawn(|| (0..requests).for_each(|_| ask_all(clients)));
         }
     });
-    (program.cpu_nanos() - before) as f64 / f64::from(requests) / 1000.0
+    let asked = CLIENTS * CONNECTIONS * requests;
+    (program.cpu_nanos() - before) as f64 / asked as f64 / 1000.0
+}
+
+fn ask_all(clients: &mut [Client]) {
+    clients.iter_mut().for_each(Client::ask);
+    clients.iter_mut().for_each(Client::hear);
 }
 
 /// µs for what a warm narinfo counts: one request, one lookup, its bytes and its two times.
@@ -136,7 +190,7 @@ impl Program {
             .env_clear()
             .current_dir(folder)
             .env("NARWHARF_SERVER__LISTEN", "127.0.0.1:0")
-            .env("NARWHARF_BUCKET__PATH", "bucket")
+            .env("NARWHARF_BUCKET__PATH", "../bucket")
             .envs(settings.iter().copied())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -186,11 +240,14 @@ impl Client {
         }
     }
 
-    /// Asks, and reads the whole answer.
     fn ask(&mut self) {
         self.stream
             .write_all(self.request.as_bytes())
             .expect("a live socket");
+    }
+
+    /// Reads the whole answer.
+    fn hear(&mut self) {
         let mut have = 0;
         while !self.buffer[..have].ends_with(b"References: \n") {
             have += match self.stream.read(&mut self.buffer[have..]) {

@@ -23,11 +23,11 @@ pub struct RequestId {
 impl RequestId {
     const LONGEST: usize = "01234567-0123456789abcdef".len();
 
-    /// The `count`th of this process, whose own half was drawn by lot.
-    pub fn new(process: u32, count: u64) -> Self {
+    /// The `count`th of a worker, whose `own` half was drawn by lot.
+    pub fn new(own: u32, count: u64) -> Self {
         let digits = (u64::BITS - count.leading_zeros()).div_ceil(4).max(1) as usize;
         let mut text = [b'-'; Self::LONGEST];
-        write_hex(process.into(), &mut text[..8]);
+        write_hex(own.into(), &mut text[..8]);
         write_hex(count, &mut text[9..9 + digits]);
         Self {
             text,
@@ -87,13 +87,13 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_a_half_for_the_process_and_a_count() {
-        for (process, count, text) in [
+    fn an_id_is_a_half_for_the_worker_and_a_count() {
+        for (own, count, text) in [
             (0x7f, 0, "0000007f-0"),
             (0xdead_beef, 16, "deadbeef-10"),
             (0, u64::MAX, "00000000-ffffffffffffffff"),
         ] {
-            assert_eq!(RequestId::new(process, count).as_str(), text);
+            assert_eq!(RequestId::new(own, count).as_str(), text);
         }
     }
 

@@ -36,6 +36,7 @@ pub mod asker;
 pub mod body;
 pub mod clock;
 pub mod config;
+pub mod lane;
 pub mod log;
 pub mod lookup;
 pub mod metrics;

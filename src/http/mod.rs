@@ -23,6 +23,7 @@ mod routes;
 mod write;
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_http::{Payload, Request};
@@ -63,13 +64,21 @@ pub struct Front {
     clock: Clock,
     auth: Auth,
     pages: Pages,
-    watch: Arc<Watch>,
+    access: Access,
     namespaces: Namespaces,
     sharing: Sharing,
     /// Whether `/metrics` is served on the listener the request came by.
     metrics_here: bool,
     metrics_token: Option<SecretString>,
     leaving: Leaving,
+}
+
+/// Where one worker answers, with a watch of its own: no two of them write to the same memory for each
+/// request.
+#[derive(Debug)]
+pub struct Desk {
+    front: Arc<Front>,
+    watch: Rc<Watch>,
 }
 
 /// Which of the two faces a listener shows.
@@ -96,7 +105,7 @@ impl Front {
         };
         Self {
             gateway,
-            watch: Arc::new(Watch::new(Arc::clone(&metrics), access)),
+            access,
             metrics,
             auth: Auth::new(&config.auth),
             pages: Pages::new(config, sharing, &clock),
@@ -127,64 +136,6 @@ impl Front {
     /// Waits until idle connections may be closed without cutting off somebody who pushes.
     pub async fn until_quiet(&self) {
         self.leaving.until_quiet().await;
-    }
-
-    /// Answers a request that came by a listener of the cache.
-    pub async fn handle(&self, mut request: Request) -> HttpResponse<Watched> {
-        let payload = request.take_payload();
-        let pushes = request.method() == Method::PUT;
-        if pushes {
-            self.leaving.note_push();
-        }
-        let mut seen = self
-            .watch
-            .begin(request.method(), request.uri(), request.peer_addr());
-        let found = self.find(request.method(), request.uri(), request.headers());
-        let reply = match found {
-            Ok(routed) => {
-                seen.kind = routed.route.kind();
-                let about_nar = seen.kind == Kind::Nar;
-                let answer = self.answer(&request, routed, payload);
-                match asking(seen.id, answer).await {
-                    Ok(reply) => reply,
-                    Err(refused) => {
-                        let client = Client::of(request.headers());
-                        self.refuse(refused, client, &mut seen, about_nar)
-                    }
-                }
-            }
-            Err(refusal) => {
-                Box::pin(receive::drain(payload)).await;
-                let client = Client::of(request.headers());
-                self.refuse(Refused::plainly(refusal), client, &mut seen, false)
-            }
-        };
-        if pushes {
-            self.leaving.note_push();
-        }
-        self.leaving.mark(seen.answer(reply))
-    }
-
-    /// Answers a request that came by the metrics' own listener.
-    pub async fn handle_metrics(&self, request: Request) -> HttpResponse<Watched> {
-        let mut seen = self
-            .watch
-            .begin(request.method(), request.uri(), request.peer_addr());
-        let answered = match (request.path(), reads(request.method())) {
-            ("/metrics", true) => self.metrics_page(request.headers()),
-            ("/metrics", false) => Err(Refusal::Method {
-                allow: READ_METHODS,
-            }),
-            _ => Err(Refusal::NoRoute),
-        };
-        let reply = match answered {
-            Ok(response) => Reply::own(response),
-            Err(refusal) => {
-                let (client, refused) = (Client::of(request.headers()), Refused::plainly(refusal));
-                self.refuse(refused, client, &mut seen, false)
-            }
-        };
-        seen.answer(reply)
     }
 
     fn find(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Routed, Refusal> {
@@ -281,6 +232,73 @@ impl Front {
             source: Source::None,
             past: None,
         }
+    }
+}
+
+impl Desk {
+    pub fn new(front: Arc<Front>) -> Self {
+        let watch = Rc::new(Watch::new(Arc::clone(&front.metrics), front.access.clone()));
+        Self { front, watch }
+    }
+
+    /// Answers a request that came by a listener of the cache.
+    pub async fn handle(&self, mut request: Request) -> HttpResponse<Watched> {
+        let front = &self.front;
+        let payload = request.take_payload();
+        let pushes = request.method() == Method::PUT;
+        if pushes {
+            front.leaving.note_push();
+        }
+        let mut seen = self
+            .watch
+            .begin(request.method(), request.uri(), request.peer_addr());
+        let found = front.find(request.method(), request.uri(), request.headers());
+        let reply = match found {
+            Ok(routed) => {
+                seen.kind = routed.route.kind();
+                let about_nar = seen.kind == Kind::Nar;
+                let answer = front.answer(&request, routed, payload);
+                match asking(seen.id, answer).await {
+                    Ok(reply) => reply,
+                    Err(refused) => {
+                        let client = Client::of(request.headers());
+                        front.refuse(refused, client, &mut seen, about_nar)
+                    }
+                }
+            }
+            Err(refusal) => {
+                Box::pin(receive::drain(payload)).await;
+                let client = Client::of(request.headers());
+                front.refuse(Refused::plainly(refusal), client, &mut seen, false)
+            }
+        };
+        if pushes {
+            front.leaving.note_push();
+        }
+        front.leaving.mark(seen.answer(reply))
+    }
+
+    /// Answers a request that came by the metrics' own listener.
+    pub async fn handle_metrics(&self, request: Request) -> HttpResponse<Watched> {
+        let front = &self.front;
+        let mut seen = self
+            .watch
+            .begin(request.method(), request.uri(), request.peer_addr());
+        let answered = match (request.path(), reads(request.method())) {
+            ("/metrics", true) => front.metrics_page(request.headers()),
+            ("/metrics", false) => Err(Refusal::Method {
+                allow: READ_METHODS,
+            }),
+            _ => Err(Refusal::NoRoute),
+        };
+        let reply = match answered {
+            Ok(response) => Reply::own(response),
+            Err(refusal) => {
+                let (client, refused) = (Client::of(request.headers()), Refused::plainly(refusal));
+                front.refuse(refused, client, &mut seen, false)
+            }
+        };
+        seen.answer(reply)
     }
 }
 

@@ -3,10 +3,11 @@
 //! A streamed body is over when actix drops it: sent whole, or given up because the client left.
 //! So what is logged are bytes handed to the connection, not bytes promised.
 
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -30,14 +31,14 @@ use super::reply::{CACHE_STATUS, REQUEST_ID, Reply};
 /// say what it waited for. Ten times what a bucket across an ocean takes.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// Where it is noted what became of requests.
+/// Where one worker notes what became of its requests.
 #[derive(Debug)]
 pub struct Watch {
     metrics: Arc<Metrics>,
     log: Access,
-    /// Of this process: its half of all ids, so that they most likely differ from other processes'.
-    process: u32,
-    next: AtomicU64,
+    /// Its half of all ids, drawn by lot, so that they most likely differ from any other worker's.
+    own: u32,
+    next: Cell<u64>,
 }
 
 impl Watch {
@@ -45,25 +46,26 @@ impl Watch {
         Self {
             metrics,
             log,
-            process: getrandom::u32().unwrap_or_else(|_| std::process::id()),
-            next: AtomicU64::new(1),
+            own: getrandom::u32().unwrap_or_else(|_| std::process::id()),
+            next: Cell::new(1),
         }
     }
 
     /// A request has come, and is observed until what is returned is dropped.
     pub fn begin(
-        self: &Arc<Self>,
+        self: &Rc<Self>,
         method: &Method,
         uri: &Uri,
         from: Option<SocketAddr>,
     ) -> Observed {
         self.metrics.request_began();
-        let count = self.next.fetch_add(1, Ordering::Relaxed);
+        let count = self.next.get();
+        self.next.set(count + 1);
         let target = uri.path_and_query().map_or("*", |target| target.as_str());
         Observed {
-            watch: Arc::clone(self),
+            watch: Rc::clone(self),
             started: Instant::now(),
-            id: RequestId::new(self.process, count),
+            id: RequestId::new(self.own, count),
             client: from.map(|from| from.ip()),
             method: method.clone(),
             target: target.get(..error::MAX_TARGET).unwrap_or(target).to_owned(),
@@ -81,7 +83,7 @@ impl Watch {
 /// A request being answered. Dropped, it is over: counted, and logged where that is wanted.
 #[derive(Debug)]
 pub struct Observed {
-    watch: Arc<Watch>,
+    watch: Rc<Watch>,
     started: Instant,
     pub id: RequestId,
     client: Option<IpAddr>,

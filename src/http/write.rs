@@ -20,7 +20,7 @@ use super::receive::{self, Decided};
 use super::remove;
 use super::reply::Reply;
 use super::routes::{Route, Routed};
-use super::{Front, READ_METHODS, Refused, reads};
+use super::{Desk, Front, READ_METHODS, Refused, reads};
 
 /// Methods of what can be uploaded.
 const OBJECT_METHODS: &str = "GET, HEAD, PUT";
@@ -31,7 +31,7 @@ const REMOVABLE: &str = "GET, HEAD, DELETE";
 /// Methods of what can be uploaded and deleted.
 const ALL_METHODS: &str = "GET, HEAD, PUT, DELETE";
 
-impl Front {
+impl Desk {
     /// Decides on an upload before `100 Continue`, and refuses what no body would make welcome. `Err`
     /// is the final answer; on `Ok` the client may send its body, and a decision travels with the
     /// request. A read is answered whatever comes with it.
@@ -39,14 +39,15 @@ impl Front {
         if reads(request.method()) {
             return Ok(request);
         }
+        let front = &self.front;
         let mut seen = self
             .watch
             .begin(request.method(), request.uri(), request.peer_addr());
-        let found = self.find(request.method(), request.uri(), request.headers());
+        let found = front.find(request.method(), request.uri(), request.headers());
         let decided = match found {
             Ok(routed) => {
                 seen.kind = routed.route.kind();
-                asking(seen.id, self.decide_early(&request, &routed)).await
+                asking(seen.id, front.decide_early(&request, &routed)).await
             }
             Err(refusal) => Err(refusal),
         };
@@ -67,12 +68,14 @@ impl Front {
                 let about_nar = seen.kind == Kind::Nar;
                 // Nothing of the body was read, so any client can come back with it.
                 let (client, refused) = (Client::Nix, Refused::plainly(refusal));
-                let reply = self.refuse(refused, client, &mut seen, about_nar);
+                let reply = front.refuse(refused, client, &mut seen, about_nar);
                 Err(seen.answer(reply).map_into_boxed_body())
             }
         }
     }
+}
 
+impl Front {
     /// Answers what is no read: a removal, a PUT, on which [`Front::expect`] may have decided, or a
     /// method that is nobody's.
     pub(super) async fn change(

@@ -1,7 +1,6 @@
 //! The line of a request, made by hand so that it looks as if `tracing` had made it: same order,
 //! same quoting, in text and in JSON.
 
-use std::io::Write;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -110,130 +109,154 @@ impl Access {
 
 impl Entry<'_> {
     fn line(&self, now: SystemTime, form: Form, stamp: &mut Stamp, out: &mut Vec<u8>) {
-        let (before_time, after_time, first) = match form {
-            Form::Text => ("", "  INFO narwharf::access: ", "id="),
-            Form::Coloured => (
-                "\x1b[2m",
-                "\x1b[0m \x1b[32m INFO\x1b[0m \x1b[2mnarwharf::access\x1b[0m\x1b[2m:\x1b[0m ",
-                "id=",
-            ),
-            Form::Json => ("{\"timestamp\":\"", "\",\"level\":\"INFO\"", ",\"id\":"),
-        };
-        out.extend_from_slice(before_time.as_bytes());
+        let frame = form.frame();
+        out.extend_from_slice(frame.time);
         stamp.write(now, out);
-        out.extend_from_slice(after_time.as_bytes());
-        out.extend_from_slice(first.as_bytes());
-        let mut fields = Fields { form, out };
-        fields.quote(self.id);
+        let mut line = Line { frame, out };
+        line.text(frame.id, self.id);
         if let Some(client) = self.client {
-            fields.name("client");
-            fields.address(client);
+            line.address(frame.client, client);
         }
-        fields.text("method", self.method);
-        fields.text("path", self.path);
-        fields.word("kind", self.kind);
-        fields.number("status", self.status.into());
-        fields.number("bytes", self.bytes);
-        fields.name("whole");
-        let whole: &[u8] = if self.whole { b"true" } else { b"false" };
-        fields.out.extend_from_slice(whole);
-        fields.number("first_byte_us", self.first_byte.as_micros() as u64);
-        fields.number("total_us", self.total.as_micros() as u64);
-        fields.word("how", self.how);
-        for (name, said) in [("why", self.why), ("slow", self.slow)] {
+        line.text(frame.method, self.method);
+        line.text(frame.path, self.path);
+        line.word(frame.kind, self.kind);
+        line.number(frame.status, self.status.into());
+        line.number(frame.bytes, self.bytes);
+        line.word(frame.whole, if self.whole { "true" } else { "false" });
+        line.number(frame.first_byte, self.first_byte.as_micros() as u64);
+        line.number(frame.total, self.total.as_micros() as u64);
+        line.word(frame.how, self.how);
+        for (name, said) in [(frame.why, self.why), (frame.slow, self.slow)] {
             if let Some(said) = said {
-                fields.text(name, said);
+                line.text(name, said);
             }
         }
-        let end: &[u8] = match form {
-            Form::Text | Form::Coloured => b"\n",
-            Form::Json => b",\"target\":\"narwharf::access\"}\n",
-        };
-        out.extend_from_slice(end);
+        line.word(frame.end, "");
     }
 }
 
-/// A line so far, to which fields are appended.
-struct Fields<'a> {
-    form: Form,
+/// What stands in every line of a form. Each part ends the value before it, closing its quotes, and
+/// leads up to the first character of its own: a line is made of few pieces, and fast.
+struct Frame {
+    time: &'static [u8],
+    id: &'static [u8],
+    client: &'static [u8],
+    method: &'static [u8],
+    path: &'static [u8],
+    kind: &'static [u8],
+    status: &'static [u8],
+    bytes: &'static [u8],
+    whole: &'static [u8],
+    first_byte: &'static [u8],
+    total: &'static [u8],
+    how: &'static [u8],
+    why: &'static [u8],
+    slow: &'static [u8],
+    end: &'static [u8],
+    /// A text in quotes, with whatever is odd in it made harmless.
+    escaped: fn(&str) -> String,
+}
+
+const TEXT: Frame = Frame {
+    time: b"",
+    id: b"  INFO narwharf::access: id=\"",
+    client: b"\" client=\"",
+    method: b"\" method=\"",
+    path: b"\" path=\"",
+    kind: b"\" kind=\"",
+    status: b"\" status=",
+    bytes: b" bytes=",
+    whole: b" whole=",
+    first_byte: b" first_byte_us=",
+    total: b" total_us=",
+    how: b" how=\"",
+    why: b"\" why=\"",
+    slow: b"\" slow=\"",
+    end: b"\"\n",
+    escaped: |said| format!("{said:?}"),
+};
+
+const COLOURED: Frame = Frame {
+    time: b"\x1b[2m",
+    id: b"\x1b[0m \x1b[32m INFO\x1b[0m \x1b[2mnarwharf::access\x1b[0m\x1b[2m:\x1b[0m id=\"",
+    ..TEXT
+};
+
+const JSON: Frame = Frame {
+    time: b"{\"timestamp\":\"",
+    id: b"\",\"level\":\"INFO\",\"id\":\"",
+    client: b"\",\"client\":\"",
+    method: b"\",\"method\":\"",
+    path: b"\",\"path\":\"",
+    kind: b"\",\"kind\":\"",
+    status: b"\",\"status\":",
+    bytes: b",\"bytes\":",
+    whole: b",\"whole\":",
+    first_byte: b",\"first_byte_us\":",
+    total: b",\"total_us\":",
+    how: b",\"how\":\"",
+    why: b"\",\"why\":\"",
+    slow: b"\",\"slow\":\"",
+    end: b"\",\"target\":\"narwharf::access\"}\n",
+    escaped: |said| serde_json::Value::from(said).to_string(),
+};
+
+impl Form {
+    fn frame(self) -> &'static Frame {
+        match self {
+            Self::Text => &TEXT,
+            Self::Coloured => &COLOURED,
+            Self::Json => &JSON,
+        }
+    }
+}
+
+/// A line so far, to which values are appended.
+struct Line<'a> {
+    frame: &'static Frame,
     out: &'a mut Vec<u8>,
 }
 
-impl Fields<'_> {
-    fn name(&mut self, name: &str) {
-        let (before, after): (&[u8], &[u8]) = match self.form {
-            Form::Text | Form::Coloured => (b" ", b"="),
-            Form::Json => (b",\"", b"\":"),
-        };
-        for part in [before, name.as_bytes(), after] {
-            self.out.extend_from_slice(part);
-        }
-    }
-
-    fn text(&mut self, name: &str, said: &str) {
-        self.name(name);
-        self.quote(said);
-    }
-
-    /// A word of our own, which has nothing to escape.
-    fn word(&mut self, name: &str, said: &'static str) {
-        self.name(name);
-        self.quoted(said);
-    }
-
-    /// By way of `Display` it cost more than all other fields together.
-    fn address(&mut self, address: IpAddr) {
-        self.out.push(b'"');
-        match address {
-            IpAddr::V4(four) => {
-                for (at, octet) in four.octets().into_iter().enumerate() {
-                    if at > 0 {
-                        self.out.push(b'.');
-                    }
-                    self.digits(octet.into());
-                }
-            }
-            IpAddr::V6(six) => {
-                // Writing into memory does not fail.
-                let _ = write!(self.out, "{six}");
-            }
-        }
-        self.out.push(b'"');
-    }
-
-    fn number(&mut self, name: &str, number: u64) {
-        self.name(name);
-        self.digits(number);
-    }
-
-    fn digits(&mut self, number: u64) {
-        let mut digits = itoa::Buffer::new();
-        self.out.extend_from_slice(digits.format(number).as_bytes());
-    }
-
-    fn quoted(&mut self, said: &str) {
-        self.out.push(b'"');
-        self.out.extend_from_slice(said.as_bytes());
-        self.out.push(b'"');
-    }
-
-    /// Nearly always there is nothing to escape, and both forms are the same.
-    fn quote(&mut self, said: &str) {
+impl Line<'_> {
+    /// Nearly always there is nothing to escape.
+    fn text(&mut self, before: &'static [u8], said: &str) {
         let plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\';
         // All of them are looked at, since to stop at the first odd one is slower.
         if said.bytes().fold(true, |so_far, byte| so_far & plain(byte)) {
-            return self.quoted(said);
+            return self.word(before, said);
         }
-        // Writing into memory does not fail.
-        let _ = match self.form {
-            Form::Text | Form::Coloured => write!(self.out, "{said:?}"),
-            Form::Json => serde_json::to_writer(&mut *self.out, said).map_err(Into::into),
-        };
+        let escaped = (self.frame.escaped)(said);
+        self.word(before, &escaped[1..escaped.len() - 1]);
+    }
+
+    /// What has nothing to escape.
+    fn word(&mut self, before: &'static [u8], said: &str) {
+        self.out.extend_from_slice(before);
+        self.out.extend_from_slice(said.as_bytes());
+    }
+
+    fn number(&mut self, before: &'static [u8], number: u64) {
+        self.word(before, itoa::Buffer::new().format(number));
+    }
+
+    /// By way of `Display` it cost more than all other values together.
+    fn address(&mut self, before: &'static [u8], address: IpAddr) {
+        match address {
+            IpAddr::V4(four) => {
+                let mut before = before;
+                for octet in four.octets() {
+                    self.number(before, octet.into());
+                    before = b".";
+                }
+            }
+            IpAddr::V6(six) => self.word(before, &six.to_string()),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::sync::{Arc, Mutex};
     use std::time::UNIX_EPOCH;
 

@@ -5,16 +5,16 @@
 //! when something is wrong enough to be seen at once. While the writer is stuck, buffers fill to
 //! their bound; what comes then is dropped and counted.
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::io::{self, Write};
 use std::mem;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::stamp::Stamp;
+use crate::lane::{LANES, Lanes};
 
 /// How long a line may wait for others to be written with.
 const GATHER: Duration = Duration::from_millis(200);
@@ -25,9 +25,6 @@ const PLENTY: usize = 64 * 1024;
 /// In bytes: a buffer that holds more takes no lines. Some 8,000 of them, and at 100,000 a second
 /// what a writer that is not stuck may be late by.
 const LIMIT: usize = 2 * 1024 * 1024;
-
-/// Threads beyond this many share buffers.
-const LANES: usize = 16;
 
 /// In bytes, what the log may hold at most: all buffers, and the one being written.
 pub const MEMORY: u64 = ((LANES + 1) * LIMIT) as u64;
@@ -50,16 +47,11 @@ pub struct Writer(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    lanes: [Lane; LANES],
+    lanes: Lanes<Mutex<Buffer>>,
     asked: Mutex<Asked>,
     changed: Condvar,
     dropped: AtomicU64,
 }
-
-/// Apart from one another in memory, so that threads do not take the same line of cache in turn.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Lane(Mutex<Buffer>);
 
 #[derive(Debug, Default)]
 struct Buffer {
@@ -125,7 +117,7 @@ impl Writer {
 
     /// One line, made in place.
     pub(super) fn append(&self, urgent: bool, make: impl FnOnce(&mut Vec<u8>, &mut Stamp)) {
-        let mut buffer = locked(&self.0.lanes[own_number() % LANES].0);
+        let mut buffer = locked(self.0.lanes.own());
         let Buffer { bytes, stamp } = &mut *buffer;
         let before = bytes.len();
         if before > LIMIT {
@@ -178,8 +170,8 @@ fn write_behind(shared: &Shared, mut out: impl Write) {
     let mut batch = Vec::new();
     loop {
         let last = shared.gather();
-        for lane in &shared.lanes {
-            mem::swap(&mut locked(&lane.0).bytes, &mut batch);
+        for lane in shared.lanes.iter() {
+            mem::swap(&mut locked(lane).bytes, &mut batch);
             if out.write_all(&batch).and_then(|()| out.flush()).is_err() {
                 let lines = batch.iter().filter(|byte| **byte == b'\n').count();
                 shared.dropped.fetch_add(lines as u64, Ordering::Relaxed);
@@ -190,20 +182,6 @@ fn write_behind(shared: &Shared, mut out: impl Write) {
             return;
         }
     }
-}
-
-/// A number of this thread's own, counted from 0 in the order of their first lines.
-fn own_number() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static OWN: Cell<usize> = const { Cell::new(usize::MAX) };
-    }
-    OWN.with(|own| {
-        if own.get() == usize::MAX {
-            own.set(NEXT.fetch_add(1, Ordering::Relaxed));
-        }
-        own.get()
-    })
 }
 
 /// A panic amidst a line spoils that line and not the log.

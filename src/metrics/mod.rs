@@ -9,8 +9,11 @@ mod requests;
 mod scrape;
 mod table;
 
+use std::sync::atomic::AtomicI64;
+
 use prometheus::{IntCounter, IntGauge, Registry};
 
+use crate::lane::Lanes;
 use labels::*;
 use scrape::Refreshers;
 use table::{Counters, Gauges, Histograms};
@@ -33,7 +36,8 @@ pub struct Metrics {
     pub http_requests: Counters<(Kind, Method, Status)>,
     pub http_request_seconds: Histograms<(Kind,)>,
     pub http_first_byte_seconds: Histograms<(Kind, Source)>,
-    pub http_in_flight: IntGauge,
+    http_in_flight: IntGauge,
+    in_flight: Lanes<AtomicI64>,
     pub http_response_bytes: Counters<(Kind, Source)>,
 
     pub cache_lookups: Counters<(Kind, Tier, Outcome)>,
@@ -99,20 +103,20 @@ impl Metrics {
 
         let r = &registry;
         let metrics = Self {
-            http_requests: Counters::new(
+            http_requests: Counters::spread(
                 r,
                 "http_requests_total",
                 "Requests that are over; status other: the client left before there was an answer",
                 labels::can_be_answered,
             ),
-            http_request_seconds: Histograms::new(
+            http_request_seconds: Histograms::spread(
                 r,
                 "http_request_duration_seconds",
                 "From the request's head to the last byte handed to the connection",
                 SECONDS,
                 |_| true,
             ),
-            http_first_byte_seconds: Histograms::new(
+            http_first_byte_seconds: Histograms::spread(
                 r,
                 "http_first_byte_seconds",
                 "From the request's head to the answer's head",
@@ -124,13 +128,13 @@ impl Metrics {
                 "http_requests_in_flight",
                 "Requests being answered now",
             ),
-            http_response_bytes: Counters::new(
+            http_response_bytes: Counters::spread(
                 r,
                 "http_response_bytes_total",
                 "Body bytes handed to clients, by where they came from",
                 labels::can_serve,
             ),
-            cache_lookups: Counters::new(
+            cache_lookups: Counters::spread(
                 r,
                 "cache_lookups_total",
                 "Reads, counted at each tier they passed (miss) and at the one that answered them",
@@ -273,6 +277,7 @@ impl Metrics {
                 "log_lines_dropped_total",
                 "Log lines dropped because the log's reader was too slow",
             ),
+            in_flight: Lanes::default(),
             refreshers: Refreshers::default(),
             counts_requests: requests,
             registry,

@@ -1,6 +1,7 @@
 //! What each request counts, and that it costs nothing where nobody is to know
 //! (`metrics.enabled = false`). What is counted elsewhere belongs to work that costs far more.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::Metrics;
@@ -25,16 +26,21 @@ impl Metrics {
         self.counts_requests
     }
 
+    /// Requests being answered now.
+    pub fn in_flight(&self) -> i64 {
+        self.in_flight.iter().map(|lane| lane.load(Relaxed)).sum()
+    }
+
     pub fn request_began(&self) {
         if self.counts_requests {
-            self.http_in_flight.inc();
+            self.in_flight.own().fetch_add(1, Relaxed);
         }
     }
 
     /// It turned out to be another's to observe.
     pub fn request_withdrawn(&self) {
         if self.counts_requests {
-            self.http_in_flight.dec();
+            self.in_flight.own().fetch_sub(1, Relaxed);
         }
     }
 
@@ -58,7 +64,7 @@ impl Metrics {
             sent,
             total,
         } = *over;
-        self.http_in_flight.dec();
+        self.in_flight.own().fetch_sub(1, Relaxed);
         self.http_requests.of((kind, method, status)).inc();
         let seconds = self.http_request_seconds.of((kind,));
         seconds.observe(total.as_secs_f64());

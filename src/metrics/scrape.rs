@@ -31,6 +31,7 @@ impl Metrics {
 
     /// Brings up to date what is read rather than counted.
     pub fn refresh(&self) {
+        self.http_in_flight.set(self.in_flight());
         let refreshers = self.refreshers.0.lock().expect("no panic while refreshing");
         refreshers.iter().for_each(|refresh| refresh(self));
     }

@@ -1,14 +1,17 @@
 //! A metric's children in a table, found by their labels' index instead of by hashing texts.
 
+use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
-use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
+use prometheus::core::{Collector, Desc, MetricVec, MetricVecBuilder};
+use prometheus::proto;
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 use super::labels::Labels;
+use crate::lane;
 
 /// All names begin so.
 const PREFIX: &str = "narwharf_";
@@ -34,55 +37,130 @@ impl<B: MetricVecBuilder + 'static> Family for MetricVec<B> {
     }
 }
 
-/// One metric: its family, and a cell for each combination of labels `L`.
+/// One metric: its family, and a cell for each combination of labels `L`. What every request counts
+/// is spread over all lanes, and added up by whoever reads it.
 pub struct Table<L, F: Family> {
-    family: F,
-    cells: Vec<OnceLock<F::Child>>,
+    lanes: Vec<Lane<F>>,
     labels: PhantomData<L>,
 }
 
+struct Lane<F: Family> {
+    family: F,
+    cells: Vec<OnceLock<F::Child>>,
+}
+
 impl<L: Labels, F: Family> Table<L, F> {
-    fn over(
-        registry: &Registry,
-        family: prometheus::Result<F>,
-        primed: impl Fn(L) -> bool,
-    ) -> Self {
-        let family = family.expect("a metric's definition is constant");
-        register(registry, family.clone());
+    /// `families`: one for each lane.
+    fn over(registry: &Registry, families: Vec<F>, primed: impl Fn(L) -> bool) -> Self {
+        register(registry, Sum(families.clone()));
         let all = L::all();
-        let table = Self {
+        let lane = |family| Lane {
             family,
             cells: all.iter().map(|_| OnceLock::new()).collect(),
+        };
+        let table = Self {
+            lanes: families.into_iter().map(lane).collect(),
             labels: PhantomData,
         };
         for labels in all.into_iter().filter(|labels| primed(*labels)) {
-            table.of(labels);
+            table.lanes[0].of(labels);
         }
         table
     }
 
-    /// The child with these labels, made on first use.
+    /// The child with these labels, made on first use; of a table that is spread, the calling
+    /// thread's own.
     pub fn of(&self, labels: L) -> &F::Child {
+        match &self.lanes[..] {
+            [only] => only.of(labels),
+            lanes => lanes[lane::own()].of(labels),
+        }
+    }
+}
+
+impl<F: Family> Lane<F> {
+    fn of(&self, labels: impl Labels) -> &F::Child {
         self.cells[labels.index()].get_or_init(|| self.family.child(&labels.texts()))
     }
 }
 
+/// The lanes of one metric, shown as one.
+struct Sum<F>(Vec<F>);
+
+impl<F: Family> Collector for Sum<F> {
+    fn desc(&self) -> Vec<&Desc> {
+        self.0[0].desc()
+    }
+
+    fn collect(&self) -> Vec<proto::MetricFamily> {
+        let mut families = self.0.iter().flat_map(Collector::collect);
+        let mut sum = families.next().expect("a table has a lane");
+        let by_labels = |metric: &proto::Metric| -> Vec<String> {
+            let labels = metric.get_label().iter();
+            labels.map(|label| label.value().to_owned()).collect()
+        };
+        let mut places: HashMap<_, _> = sum.get_metric().iter().map(by_labels).zip(0..).collect();
+        for mut family in families {
+            for metric in family.take_metric() {
+                let into = sum.mut_metric();
+                let place = *places.entry(by_labels(&metric)).or_insert(into.len());
+                match into.get_mut(place) {
+                    Some(into) => add(into, &metric),
+                    None => into.push(metric),
+                }
+            }
+        }
+        vec![sum]
+    }
+}
+
+/// Adds what another lane has counted under the same labels; a metric is of one sort, and has nothing
+/// of the other.
+fn add(into: &mut proto::Metric, other: &proto::Metric) {
+    let mut counter = proto::Counter::default();
+    counter.set_value(into.get_counter().get_value() + other.get_counter().get_value());
+    into.set_counter(counter);
+
+    let (mine, theirs) = (into.get_histogram(), other.get_histogram());
+    let mut histogram = proto::Histogram::default();
+    histogram.set_sample_count(mine.get_sample_count() + theirs.get_sample_count());
+    histogram.set_sample_sum(mine.get_sample_sum() + theirs.get_sample_sum());
+    let buckets = mine.get_bucket().iter().zip(theirs.get_bucket());
+    let buckets = buckets.map(|(mine, theirs)| {
+        let mut bucket = mine.clone();
+        bucket.set_cumulative_count(mine.cumulative_count() + theirs.cumulative_count());
+        bucket
+    });
+    histogram.set_bucket(buckets.collect());
+    into.set_histogram(histogram);
+}
+
 impl<L: Labels> Counters<L> {
     pub(super) fn new(r: &Registry, name: &str, help: &str, primed: impl Fn(L) -> bool) -> Self {
-        Self::over(r, IntCounterVec::new(opts(name, help), L::NAMES), primed)
+        Self::over(r, families(1, || counters::<L>(name, help)), primed)
+    }
+
+    /// Counters that every request counts on.
+    pub(super) fn spread(r: &Registry, name: &str, help: &str, primed: impl Fn(L) -> bool) -> Self {
+        let families = families(lane::LANES, || counters::<L>(name, help));
+        Self::over(r, families, primed)
     }
 
     /// The sum over all combinations that `counts`.
     pub fn sum(&self, counts: impl Fn(L) -> bool) -> u64 {
         let labels = L::all().into_iter().filter(|labels| counts(*labels));
-        let cells = labels.filter_map(|labels| self.cells[labels.index()].get());
+        let cells = labels.flat_map(|labels| {
+            let lanes = self.lanes.iter();
+            lanes.filter_map(move |lane| lane.cells[labels.index()].get())
+        });
         cells.map(IntCounter::get).sum()
     }
 }
 
 impl<L: Labels> Gauges<L> {
     pub(super) fn new(r: &Registry, name: &str, help: &str, primed: impl Fn(L) -> bool) -> Self {
-        Self::over(r, IntGaugeVec::new(opts(name, help), L::NAMES), primed)
+        let gauges = || IntGaugeVec::new(opts(name, help), L::NAMES);
+        Self::over(r, families(1, gauges), primed)
     }
 
     /// 1 for these labels, 0 for all others: how a state is shown.
@@ -101,9 +179,39 @@ impl<L: Labels> Histograms<L> {
         buckets: &[f64],
         primed: impl Fn(L) -> bool,
     ) -> Self {
-        let opts = HistogramOpts::new(format!("{PREFIX}{name}"), help).buckets(buckets.to_vec());
-        Self::over(r, HistogramVec::new(opts, L::NAMES), primed)
+        let families = families(1, || histograms::<L>(name, help, buckets));
+        Self::over(r, families, primed)
     }
+
+    /// Histograms that every request counts in.
+    pub(super) fn spread(
+        r: &Registry,
+        name: &str,
+        help: &str,
+        buckets: &[f64],
+        primed: impl Fn(L) -> bool,
+    ) -> Self {
+        let families = families(lane::LANES, || histograms::<L>(name, help, buckets));
+        Self::over(r, families, primed)
+    }
+}
+
+fn families<F>(lanes: usize, family: impl Fn() -> prometheus::Result<F>) -> Vec<F> {
+    let family = || family().expect("a metric's definition is constant");
+    (0..lanes).map(|_| family()).collect()
+}
+
+fn counters<L: Labels>(name: &str, help: &str) -> prometheus::Result<IntCounterVec> {
+    IntCounterVec::new(opts(name, help), L::NAMES)
+}
+
+fn histograms<L: Labels>(
+    name: &str,
+    help: &str,
+    buckets: &[f64],
+) -> prometheus::Result<HistogramVec> {
+    let opts = HistogramOpts::new(format!("{PREFIX}{name}"), help).buckets(buckets.to_vec());
+    HistogramVec::new(opts, L::NAMES)
 }
 
 pub(super) fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {

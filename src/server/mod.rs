@@ -31,7 +31,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::gateway::{Gateway, Signing};
-use crate::http::{Face, Front};
+use crate::http::{Desk, Face, Front};
 use crate::log::Access;
 use crate::metrics::Metrics;
 use crate::nix::signature::{InvalidKey, PublicKey, SecretKey, TrustedKeys};
@@ -289,12 +289,12 @@ fn speak_http(
     Error = actix_http::error::DispatchError,
     InitError = (),
 > {
-    // One for each worker, so that workers do not count each other's requests.
-    let front = Rc::new(front);
-    let (expecting, parting) = (Rc::clone(&front), Rc::clone(&front));
+    let parting = Arc::clone(&front);
+    let desk = Rc::new(Desk::new(front));
+    let expecting = Rc::clone(&desk);
     HttpService::build()
         .graceful_shutdown_signal(move || {
-            let (leaving, front) = (leaving.clone(), Rc::clone(&parting));
+            let (leaving, front) = (leaving.clone(), Arc::clone(&parting));
             async move {
                 leaving.notified().await;
                 front.until_quiet().await;
@@ -311,27 +311,23 @@ fn speak_http(
         })
         .expect(fn_service(move |request| {
             // Boxed, as the next one: what is not is part of every connection, idle ones too.
-            let front = Rc::clone(&expecting);
-            Box::pin(async move { front.expect(request).await })
+            let desk = Rc::clone(&expecting);
+            Box::pin(async move { desk.expect(request).await })
         }))
         .h1(fn_service(move |request| {
-            Box::pin(handle(Rc::clone(&front), face, request))
+            Box::pin(handle(Rc::clone(&desk), face, request))
         }))
 }
 
-#[expect(
-    clippy::redundant_allocation,
-    reason = "a count of its own for each worker is what it is for"
-)]
 async fn handle(
-    front: Rc<Arc<Front>>,
+    desk: Rc<Desk>,
     face: Face,
     request: Request,
 ) -> Result<HttpResponse<impl MessageBody>, HttpResponse> {
     let answering = request.conn_data().map(Turn::answering);
     let response = match face {
-        Face::Cache => front.handle(request).await,
-        Face::Metrics => front.handle_metrics(request).await,
+        Face::Cache => desk.handle(request).await,
+        Face::Metrics => desk.handle_metrics(request).await,
     };
     // Until the answer is over it is not the client's turn.
     Ok(response.map_body(|_, body| Lasting::new(body, answering)))

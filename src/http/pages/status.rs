@@ -63,7 +63,7 @@ pub fn status(name: &str, seen: &Seen<'_>) -> Value {
         "requests": {
             "total": counted(metrics.http_requests.sum(|_| true).into()),
             "a_second": counted(seen.pace.requests_a_second.into()),
-            "in_flight": counted(metrics.http_in_flight.get().into()),
+            "in_flight": counted(metrics.in_flight().into()),
             "unanswered": metrics.unknown_answers.sum(|_| true),
         },
         "bytes": {
