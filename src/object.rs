@@ -41,9 +41,9 @@ impl ETag {
         self.quoted().to_owned()
     }
 
-    /// The same, to be kept.
-    pub fn to_shared(&self) -> Bytes {
-        self.0.clone()
+    /// The same, to be shared.
+    pub fn shared(&self) -> &Bytes {
+        &self.0
     }
 
     fn quoted(&self) -> &str {

@@ -16,7 +16,7 @@ use paths::{Mention, mentions};
 
 const LEAVES: &[&str] = &[
     "nix", "config", "metrics", "log", "range", "clock", "body", "lookup", "object", "human",
-    "asker",
+    "asker", "lane",
 ];
 
 /// Who may use whom: the first column's module, then the modules of this crate it may name.
@@ -37,6 +37,7 @@ const ARROWS: &[(&str, &[&[&str]])] = &[
     ("object", &[LEAVES]),
     ("human", &[]),
     ("asker", &[]),
+    ("lane", &[]),
 ];
 
 const FREE: &[&str] = &["server", "cli", "main", "lib"];

@@ -44,6 +44,14 @@ pub enum Page {
     Large(Arc<Handover>),
 }
 
+/// What memory alone can answer, at once.
+#[derive(Debug)]
+pub enum Remembered {
+    /// Within its time.
+    Fresh(Arc<Held>),
+    Absent,
+}
+
 /// What a lookup at the bucket gives to all that joined it.
 pub type Landed = Lookup<Page, GatewayError>;
 
@@ -52,18 +60,18 @@ impl Gateway {
     ///
     /// May be dropped at any time; the lookup at the bucket goes on for the others.
     pub async fn document(self: &Arc<Self>, key: &DocumentKey) -> Answered<Page> {
-        let at = key.object();
-        let now = self.clock.now();
-        // A key is either there or absent, and most that are asked for are there.
-        let remembered = self.memory.document(at).map(|held| (held, Place::Memory));
-        if remembered.is_none() && self.is_known_absent(at, now) {
-            self.count(kind_of(key), Tier::Memory, Outcome::NegativeHit);
-            return Answered {
-                answer: Lookup::Absent,
-                how: How::NegativeHit,
+        if let Some(remembered) = self.remembered(key) {
+            let how = self.count_remembered(key, &remembered);
+            let answer = match remembered {
+                Remembered::Fresh(held) => Lookup::Found(Page::Held(held)),
+                Remembered::Absent => Lookup::Absent,
             };
+            return Answered { answer, how };
         }
-        let Some((held, place)) = remembered.or_else(|| self.recall(key)) else {
+        let now = self.clock.now();
+        let in_memory = self.memory.document(key.object());
+        let in_memory = in_memory.map(|held| (held, Place::Memory));
+        let Some((held, place)) = in_memory.or_else(|| self.recall(key)) else {
             return Box::pin(self.ask_bucket(key, None)).await;
         };
         let (tier, age) = (place.tier(), self.freshness.of(&held, now));
@@ -93,6 +101,30 @@ impl Gateway {
                 answered
             }
         }
+    }
+
+    /// What memory can answer without a question to anybody. It counts once it is
+    /// [an answer](Gateway::count_remembered).
+    pub fn remembered(&self, key: &DocumentKey) -> Option<Remembered> {
+        let (at, now) = (key.object(), self.clock.now());
+        // A key is either there or absent, and most that are asked for are there.
+        match self.memory.document(at) {
+            Some(held) => match self.freshness.of(&held, now) {
+                Age::Fresh { .. } => Some(Remembered::Fresh(held)),
+                Age::StaleAndAsked | Age::Stale | Age::Expired => None,
+            },
+            None => self.is_known_absent(at, now).then_some(Remembered::Absent),
+        }
+    }
+
+    /// What was remembered becomes an answer.
+    pub fn count_remembered(&self, key: &DocumentKey, remembered: &Remembered) -> How {
+        let (how, outcome) = match remembered {
+            Remembered::Fresh(_) => (How::Hit(Place::Memory), Outcome::Hit),
+            Remembered::Absent => (How::NegativeHit, Outcome::NegativeHit),
+        };
+        self.count(kind_of(key), Tier::Memory, outcome);
+        how
     }
 
     /// What the bucket says, in one lookup for all that ask at once; else `stale`. Counts the bucket

@@ -15,6 +15,8 @@ mod objects;
 mod observe;
 mod pages;
 mod past;
+pub mod plain;
+mod prompt;
 mod read;
 mod receive;
 mod remove;
@@ -47,6 +49,7 @@ use error::Refusal;
 use leaving::Leaving;
 use observe::{Observed, Watch, Watched};
 use pages::Pages;
+use prompt::Encoder;
 use reply::{Reply, Sharing};
 use routes::{Route, Routed};
 
@@ -79,6 +82,7 @@ pub struct Front {
 pub struct Desk {
     front: Arc<Front>,
     watch: Rc<Watch>,
+    encoder: Encoder,
 }
 
 /// Which of the two faces a listener shows.
@@ -131,11 +135,6 @@ impl Front {
     /// From now on `/ready` says that this server is leaving, and so does every answer.
     pub fn begin_draining(&self) {
         self.leaving.begin();
-    }
-
-    /// Waits until idle connections may be closed without cutting off somebody who pushes.
-    pub async fn until_quiet(&self) {
-        self.leaving.until_quiet().await;
     }
 
     fn find(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Routed, Refusal> {
@@ -238,7 +237,16 @@ impl Front {
 impl Desk {
     pub fn new(front: Arc<Front>) -> Self {
         let watch = Rc::new(Watch::new(Arc::clone(&front.metrics), front.access.clone()));
-        Self { front, watch }
+        Self {
+            front,
+            watch,
+            encoder: Encoder::default(),
+        }
+    }
+
+    /// Waits until idle connections may be closed without cutting off somebody who pushes.
+    pub async fn until_quiet(&self) {
+        self.front.leaving.until_quiet().await;
     }
 
     /// Answers a request that came by a listener of the cache.
@@ -249,9 +257,7 @@ impl Desk {
         if pushes {
             front.leaving.note_push();
         }
-        let mut seen = self
-            .watch
-            .begin(request.method(), request.uri(), request.peer_addr());
+        let mut seen = self.watch.begin_of(&request);
         let found = front.find(request.method(), request.uri(), request.headers());
         let reply = match found {
             Ok(routed) => {
@@ -281,9 +287,7 @@ impl Desk {
     /// Answers a request that came by the metrics' own listener.
     pub async fn handle_metrics(&self, request: Request) -> HttpResponse<Watched> {
         let front = &self.front;
-        let mut seen = self
-            .watch
-            .begin(request.method(), request.uri(), request.peer_addr());
+        let mut seen = self.watch.begin_of(&request);
         let answered = match (request.path(), reads(request.method())) {
             ("/metrics", true) => front.metrics_page(request.headers()),
             ("/metrics", false) => Err(Refusal::Method {

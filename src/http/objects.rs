@@ -56,15 +56,7 @@ impl Front {
     ) -> Result<HttpResponse, Refused> {
         let document = &held.document;
         let taken_off = taken_off(request, document.content_encoding.as_deref());
-        let about = About {
-            content_type: document.content_type.as_deref(),
-            fallback_type: content_type(key.kind()),
-            content_encoding: document.content_encoding.as_deref(),
-            decoded: taken_off.is_some(),
-            tag: Some(&held.tag),
-            last_modified: held.last_modified.clone(),
-            cache: self.sharing.for_at_most(self.gateway.remaining(held)),
-        };
+        let about = self.about(key, held, taken_off.is_some());
         if conditional_on(request, about.own_tag(), how)? == Condition::NotModified {
             return Ok(reply::document_unchanged(about));
         }
@@ -82,6 +74,20 @@ impl Front {
             }
         };
         Ok(reply::document(about, bytes))
+    }
+
+    /// `decoded`: its encoding is taken off for this client.
+    pub(super) fn about<'a>(&self, key: &DocumentKey, held: &'a Held, decoded: bool) -> About<'a> {
+        let document = &held.document;
+        About {
+            content_type: document.content_type.as_deref(),
+            fallback_type: content_type(key.kind()),
+            content_encoding: document.content_encoding.as_deref(),
+            decoded,
+            tag: Some(&held.tag),
+            last_modified: held.last_modified.clone(),
+            cache: self.sharing.for_at_most(self.gateway.remaining(held)),
+        }
     }
 
     /// A document too large to keep goes by as it comes from the bucket, decoded on the way if it

@@ -4,28 +4,30 @@
 //! So what is logged are bytes handed to the connection, not bytes promised.
 
 use std::cell::Cell;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use actix_http::Request;
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BodyStream, BoxBody, MessageBody};
-use actix_web::http::header::{CONTENT_LENGTH, HeaderValue};
-use actix_web::http::{Method, StatusCode, Uri};
+use actix_web::http::header::CONTENT_LENGTH;
+use actix_web::http::{Method, StatusCode};
 use bytes::Bytes;
 use futures_util::stream::empty;
 
 use crate::asker::RequestId;
+use crate::gateway::served::How;
 use crate::log::{Access, Entry};
 use crate::metrics::labels::{self, Kind, Label, Source, Status};
 use crate::metrics::{Metrics, Over};
 
 use super::error::{self, Refusal};
 use super::past::Past;
-use super::reply::{CACHE_STATUS, REQUEST_ID, Reply};
+use super::reply::{CACHE_STATUS, Fields, REQUEST_ID, Reply, Value};
 
 /// An answer whose head comes later is slow, is logged even where other requests are not, and has to
 /// say what it waited for. Ten times what a bucket across an ocean takes.
@@ -51,22 +53,24 @@ impl Watch {
         }
     }
 
+    /// A request has come by actix, and is observed until what is returned is dropped.
+    pub fn begin_of(self: &Rc<Self>, request: &Request) -> Observed {
+        let target = request.uri().path_and_query();
+        let target = target.map_or("*", |target| target.as_str());
+        let from = request.peer_addr().map(|from| from.ip());
+        self.begin(request.method(), target, from)
+    }
+
     /// A request has come, and is observed until what is returned is dropped.
-    pub fn begin(
-        self: &Rc<Self>,
-        method: &Method,
-        uri: &Uri,
-        from: Option<SocketAddr>,
-    ) -> Observed {
+    pub fn begin(self: &Rc<Self>, method: &Method, target: &str, from: Option<IpAddr>) -> Observed {
         self.metrics.request_began();
         let count = self.next.get();
         self.next.set(count + 1);
-        let target = uri.path_and_query().map_or("*", |target| target.as_str());
         Observed {
             watch: Rc::clone(self),
             started: Instant::now(),
             id: RequestId::new(self.own, count),
-            client: from.map(|from| from.ip()),
+            client: from,
             method: method.clone(),
             target: target.get(..error::MAX_TARGET).unwrap_or(target).to_owned(),
             kind: Kind::Other,
@@ -129,6 +133,35 @@ impl Observed {
         };
     }
 
+    /// What every answer carries.
+    pub fn describe(&self, how: How, fields: &mut impl Fields) {
+        fields.put(REQUEST_ID, Value::Text(self.id.as_str()));
+        if let Some(status) = how.cache_status() {
+            fields.put(CACHE_STATUS, Value::Static(status));
+        }
+    }
+
+    /// The answer is over: all of it is handed to the connection, with a body of so many bytes.
+    pub fn answered(mut self, status: StatusCode, sent: u64, how: How) {
+        self.note(status, Some(sent), how, how.document_source());
+        self.sent = sent;
+    }
+
+    /// The answer's head is made. `promised`: see [`Answer`].
+    fn note(&mut self, status: StatusCode, promised: Option<u64>, how: How, source: Source) {
+        let first_byte = self.started.elapsed();
+        let metrics = &self.watch.metrics;
+        metrics.request_answered(self.kind, source, first_byte);
+        self.answered = Some(Answer {
+            first_byte,
+            status: status.as_u16(),
+            promised,
+            how: how.as_str(),
+            waited_for: how.waited_for(),
+            source,
+        });
+    }
+
     /// Takes over the answer: adds what every answer carries and sees it to its end.
     pub fn answer(mut self, reply: Reply) -> HttpResponse<Watched> {
         let Reply {
@@ -138,16 +171,7 @@ impl Observed {
             past,
         } = reply;
         self.past = past;
-        let headers = response.headers_mut();
-        if let Ok(id) = HeaderValue::from_str(self.id.as_str()) {
-            headers.insert(REQUEST_ID, id);
-        }
-        if let Some(status) = how.cache_status() {
-            headers.insert(CACHE_STATUS, HeaderValue::from_static(status));
-        }
-        let first_byte = self.started.elapsed();
-        let metrics = &self.watch.metrics;
-        metrics.request_answered(self.kind, source, first_byte);
+        self.describe(how, response.headers_mut());
         let is_head = self.method == Method::HEAD;
         let promised = match response.body().size() {
             BodySize::Sized(len) if !is_head => Some(len),
@@ -155,14 +179,7 @@ impl Observed {
             BodySize::Sized(_) | BodySize::Stream | BodySize::None => Some(0),
         };
         let status = response.status();
-        self.answered = Some(Answer {
-            first_byte,
-            status: status.as_u16(),
-            promised,
-            how: how.as_str(),
-            waited_for: how.waited_for(),
-            source,
-        });
+        self.note(status, promised, how, source);
         response.map_body(|head, body| {
             let body = match body.size() {
                 // A 304 has neither a body nor, for want of one, a length.

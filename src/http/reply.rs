@@ -29,7 +29,7 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 pub const TEXT: &str = "text/plain; charset=utf-8";
 const NAR: &str = "application/x-nix-nar";
-const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const NO_STORE: Value<'static> = Value::Static("no-store");
 
 /// An answer, and what the log and the metrics want to know of it.
 #[derive(Debug)]
@@ -62,24 +62,78 @@ pub enum Sharing {
 }
 
 impl Sharing {
-    /// `Cache-Control` of what may be kept for so long. Made for each answer, so at the cost of one
-    /// allocation.
-    pub fn for_at_most(self, age: Duration) -> HeaderValue {
+    /// `Cache-Control` of what may be kept for so long.
+    pub fn for_at_most(self, age: Duration) -> Value<'static> {
         let before = match self {
             Self::Public => "public, max-age=",
             Self::Private => "private, max-age=",
         };
-        let mut digits = itoa::Buffer::new();
-        let text = [before, digits.format(age.as_secs())].concat();
-        shared(text.into()).expect("letters, digits and signs are visible ASCII")
+        Value::Counted(before, age.as_secs())
     }
 
     /// `Cache-Control` of what may be kept and must be asked about each time.
-    pub fn revalidated(self) -> HeaderValue {
-        HeaderValue::from_static(match self {
+    pub fn revalidated(self) -> Value<'static> {
+        Value::Static(match self {
             Self::Public => "public, no-cache",
             Self::Private => "private, no-cache",
         })
+    }
+}
+
+/// A header field's value, on its way to wherever an answer is made.
+#[derive(Debug, Clone, Copy)]
+pub enum Value<'a> {
+    /// Our own words.
+    Static(&'static str),
+    /// And a number behind them.
+    Counted(&'static str, u64),
+    /// Prepared for a header, and shared.
+    Shared(&'a Bytes),
+    /// Somebody else's words. What no header can carry is as if it had not been said.
+    Text(&'a str),
+}
+
+/// Where the header fields of an answer are put.
+pub trait Fields {
+    fn put(&mut self, name: HeaderName, value: Value<'_>);
+}
+
+impl Fields for HeaderMap {
+    fn put(&mut self, name: HeaderName, value: Value<'_>) {
+        let value = match value {
+            Value::Static(text) => Some(HeaderValue::from_static(text)),
+            Value::Counted(before, number) => {
+                let text = [before, itoa::Buffer::new().format(number)].concat();
+                HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
+            }
+            Value::Shared(text) => HeaderValue::from_maybe_shared(text.clone()).ok(),
+            Value::Text(text) => HeaderValue::from_str(text).ok(),
+        };
+        if let Some(value) = value {
+            self.insert(name, value);
+        }
+    }
+}
+
+/// As they go over the wire, each behind the end of the line before.
+impl Fields for Vec<u8> {
+    fn put(&mut self, name: HeaderName, value: Value<'_>) {
+        let before = self.len();
+        self.extend_from_slice(b"\r\n");
+        self.extend_from_slice(name.as_str().as_bytes());
+        self.extend_from_slice(b": ");
+        match value {
+            Value::Static(text) => self.extend_from_slice(text.as_bytes()),
+            Value::Counted(text, number) => {
+                self.extend_from_slice(text.as_bytes());
+                self.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+            }
+            Value::Shared(text) => self.extend_from_slice(text),
+            Value::Text(text) if HeaderValue::from_str(text).is_ok() => {
+                self.extend_from_slice(text.as_bytes());
+            }
+            Value::Text(_) => self.truncate(before),
+        }
     }
 }
 
@@ -89,25 +143,19 @@ pub fn text(
     content_type: &'static str,
     body: impl Into<Bytes>,
 ) -> HttpResponse {
-    own(status, content_type, NO_STORE, body.into())
+    let mut response = HttpResponse::with_body(status, BoxBody::new(body.into()));
+    let fields = response.headers_mut();
+    fields.put(CONTENT_TYPE, Value::Static(content_type));
+    fields.put(CACHE_CONTROL, NO_STORE);
+    response
 }
 
 /// Cache info is made from settings, so it may be kept for an hour.
 pub fn cache_info(body: Bytes, sharing: Sharing) -> HttpResponse {
+    let mut response = text(StatusCode::OK, nix::cache_info::CONTENT_TYPE, body);
     let cache = sharing.for_at_most(Duration::from_secs(3600));
-    own(StatusCode::OK, nix::cache_info::CONTENT_TYPE, cache, body)
-}
-
-fn own(
-    status: StatusCode,
-    content_type: &'static str,
-    cache: HeaderValue,
-    body: Bytes,
-) -> HttpResponse {
-    HttpResponse::build(status)
-        .insert_header((CONTENT_TYPE, content_type))
-        .insert_header((CACHE_CONTROL, cache))
-        .body(body)
+    response.headers_mut().put(CACHE_CONTROL, cache);
+    response
 }
 
 /// What an answer about a document says besides its bytes.
@@ -125,7 +173,7 @@ pub struct About<'a> {
     /// As a header carries it.
     pub last_modified: Option<Bytes>,
     /// `Cache-Control`.
-    pub cache: HeaderValue,
+    pub cache: Value<'static>,
 }
 
 impl About<'_> {
@@ -135,21 +183,18 @@ impl About<'_> {
         self.tag.filter(|_| !self.decoded)
     }
 
-    fn describe(self, response: &mut HttpResponse) {
-        let headers = response.headers_mut();
-        insert_tag(headers, self.own_tag());
-        insert_date(headers, self.last_modified);
-        // What an uploader said and no header can carry is as if it had said nothing.
+    pub fn describe(&self, fields: &mut impl Fields) {
+        put_tag(fields, self.own_tag());
+        put_date(fields, self.last_modified.as_ref());
         let own = self.content_type.filter(|own| *own != self.fallback_type);
-        let own = own.and_then(|own| HeaderValue::from_str(own).ok());
-        let fallback = || HeaderValue::from_static(self.fallback_type);
-        headers.insert(CONTENT_TYPE, own.unwrap_or_else(fallback));
-        headers.insert(CACHE_CONTROL, self.cache);
+        let own = own.filter(|own| HeaderValue::from_str(own).is_ok());
+        let fallback = Value::Static(self.fallback_type);
+        fields.put(CONTENT_TYPE, own.map_or(fallback, Value::Text));
+        fields.put(CACHE_CONTROL, self.cache);
         if let Some(encoding) = self.content_encoding {
-            headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
-            let encoding = HeaderValue::from_str(encoding).ok();
-            if let Some(encoding) = encoding.filter(|_| !self.decoded) {
-                headers.insert(CONTENT_ENCODING, encoding);
+            fields.put(VARY, Value::Static("Accept-Encoding"));
+            if !self.decoded {
+                fields.put(CONTENT_ENCODING, Value::Text(encoding));
             }
         }
     }
@@ -186,14 +231,14 @@ fn described(
     body: impl MessageBody + 'static,
 ) -> HttpResponse {
     let mut response = HttpResponse::with_body(status, BoxBody::new(body));
-    about.describe(&mut response);
+    about.describe(response.headers_mut());
     response
 }
 
 /// What an answer about a NAR says whatever its status: GET and HEAD alike.
 fn describe_nar(headers: &mut HeaderMap, facts: &NarFacts, sharing: Sharing) {
-    insert_tag(headers, facts.tag.as_ref());
-    insert_date(headers, facts.last_modified.map(object::http_date));
+    put_tag(headers, facts.tag.as_ref());
+    put_date(headers, facts.last_modified.map(object::http_date).as_ref());
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(NAR));
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     // Without a hash in the name nobody can promise that the bytes never change.
@@ -254,48 +299,51 @@ pub fn refusal(
     about_nar: bool,
 ) -> HttpResponse {
     let status = refusal.status(client);
-    let mut builder = HttpResponse::build(status);
-    builder
-        .insert_header((CONTENT_TYPE, TEXT))
-        .insert_header((CACHE_CONTROL, NO_STORE));
+    let mut response = HttpResponse::with_body(status, BoxBody::new(line(refusal, request_id)));
+    let fields = response.headers_mut();
+    describe_text(fields);
     if about_nar {
         // Nix resumes a download only if the last answer, an error included, promised ranges.
-        builder.insert_header((ACCEPT_RANGES, "bytes"));
+        fields.put(ACCEPT_RANGES, Value::Static("bytes"));
     }
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        builder.insert_header((RETRY_AFTER, error::RETRY_AFTER));
+        fields.put(RETRY_AFTER, Value::Static(error::RETRY_AFTER));
     }
     if status == StatusCode::UNAUTHORIZED {
-        builder.insert_header((WWW_AUTHENTICATE, "Basic realm=\"narwharf\""));
+        fields.put(WWW_AUTHENTICATE, Value::Static("Basic realm=\"narwharf\""));
     }
     match refusal {
         Refusal::Unsatisfiable(unmet) => {
-            builder.insert_header((CONTENT_RANGE, format!("bytes */{}", unmet.len)));
+            fields.put(CONTENT_RANGE, Value::Counted("bytes */", unmet.len));
         }
-        Refusal::Method { allow } => {
-            builder.insert_header((ALLOW, *allow));
-        }
+        Refusal::Method { allow } => fields.put(ALLOW, Value::Static(allow)),
         Refusal::Upload(UploadError::Disabled) => {
-            builder.insert_header((ALLOW, super::READ_METHODS));
+            fields.put(ALLOW, Value::Static(super::READ_METHODS));
         }
         _ => {}
     }
-    builder.body(format!("{refusal} ({request_id})\n"))
+    response
 }
 
-fn insert_tag(headers: &mut HeaderMap, tag: Option<&ETag>) {
-    if let Some(value) = tag.and_then(|tag| shared(tag.to_shared())) {
-        headers.insert(ETAG, value);
+/// What a refusal says.
+pub fn line(refusal: &Refusal, request_id: &str) -> String {
+    format!("{refusal} ({request_id})\n")
+}
+
+/// What a line of our own says of itself: it is true at this moment only.
+pub fn describe_text(fields: &mut impl Fields) {
+    fields.put(CONTENT_TYPE, Value::Static(TEXT));
+    fields.put(CACHE_CONTROL, NO_STORE);
+}
+
+fn put_tag(fields: &mut impl Fields, tag: Option<&ETag>) {
+    if let Some(tag) = tag {
+        fields.put(ETAG, Value::Shared(tag.shared()));
     }
 }
 
-fn insert_date(headers: &mut HeaderMap, date: Option<Bytes>) {
-    if let Some(value) = date.and_then(shared) {
-        headers.insert(LAST_MODIFIED, value);
+fn put_date(fields: &mut impl Fields, date: Option<&Bytes>) {
+    if let Some(date) = date {
+        fields.put(LAST_MODIFIED, Value::Shared(date));
     }
-}
-
-/// A text as a header's value, without copying it. `None`: it is not visible ASCII.
-fn shared(text: Bytes) -> Option<HeaderValue> {
-    HeaderValue::from_maybe_shared(text).ok()
 }

@@ -40,9 +40,7 @@ impl Desk {
             return Ok(request);
         }
         let front = &self.front;
-        let mut seen = self
-            .watch
-            .begin(request.method(), request.uri(), request.peer_addr());
+        let mut seen = self.watch.begin_of(&request);
         let found = front.find(request.method(), request.uri(), request.headers());
         let decided = match found {
             Ok(routed) => {
@@ -76,7 +74,7 @@ impl Desk {
 }
 
 impl Front {
-    /// Answers what is no read: a removal, a PUT, on which [`Front::expect`] may have decided, or a
+    /// Answers what is no read: a removal, a PUT, on which [`Desk::expect`] may have decided, or a
     /// method that is nobody's.
     pub(super) async fn change(
         &self,

@@ -11,22 +11,28 @@
 //! written is flushed, and a flush that is pending is tried again when its task wakes).
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use actix_web::rt::net::{TcpStream, UnixStream};
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::stream::Stream;
 use super::takings::Takings;
-use super::turns::{Gate, Turn};
+use super::turns::{Gate, Read, Turn};
 use super::warmth::Warmth;
 use crate::body::{Outbox, Piece};
+use crate::http::Desk;
 
 /// Bytes of a body that are sent before the worker's other connections have their turn.
 const AT_ONCE: u64 = 1 << 20;
+
+/// Requests that are answered from memory before the worker's other connections have their turn.
+const ANSWERS_AT_ONCE: usize = 16;
 
 /// One connection. Clones of nothing: dropped, the socket is closed.
 #[derive(Debug)]
@@ -38,27 +44,35 @@ pub struct Connection {
     gate: Gate,
     outbox: Outbox,
     warmth: Warmth,
+    /// Who answers what memory can; nobody where kept connections are not wanted.
+    desk: Option<Rc<Desk>>,
+    /// `None`: a unix socket's.
+    peer: Option<IpAddr>,
+    /// Of an answer that the codec knows nothing of, what the client has yet to take. Idle connections
+    /// are many, and have none.
+    rest: Option<Box<Bytes>>,
     /// The client will send nothing more, which we take for its having left.
     has_left: bool,
 }
 
 impl Connection {
     /// With its peer; a stream that is broken already has none.
-    pub fn tcp(stream: TcpStream) -> (Self, Option<SocketAddr>) {
+    pub fn tcp(stream: TcpStream, desk: Option<Rc<Desk>>) -> (Self, Option<SocketAddr>) {
         let peer = stream.peer_addr().ok();
         // Answers are written in one go, but a refused option is no reason to refuse a client.
         if let Err(cause) = stream.set_nodelay(true) {
             tracing::debug!(%cause, "TCP_NODELAY refused");
         }
-        (Self::over(Stream::Tcp(stream)), peer)
+        let from = peer.map(|peer| peer.ip());
+        (Self::over(Stream::Tcp(stream), desk, from), peer)
     }
 
     /// A unix socket's peer has no address.
-    pub fn unix(stream: UnixStream) -> (Self, Option<SocketAddr>) {
-        (Self::over(Stream::Unix(stream)), None)
+    pub fn unix(stream: UnixStream, desk: Option<Rc<Desk>>) -> (Self, Option<SocketAddr>) {
+        (Self::over(Stream::Unix(stream), desk, None), None)
     }
 
-    fn over(stream: Stream) -> Self {
+    fn over(stream: Stream, desk: Option<Rc<Desk>>, peer: Option<IpAddr>) -> Self {
         Self {
             stream,
             patience: None,
@@ -66,6 +80,9 @@ impl Connection {
             gate: Gate::default(),
             outbox: Outbox::default(),
             warmth: Warmth::default(),
+            desk,
+            peer,
+            rest: None,
             has_left: false,
         }
     }
@@ -113,6 +130,57 @@ impl Connection {
 }
 
 impl Connection {
+    /// Reads what is for the codec, or answers a request that is not.
+    fn poll_through(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<Read>> {
+        let Self {
+            stream,
+            gate,
+            desk,
+            peer,
+            ..
+        } = self;
+        let mut answer = None;
+        let read = gate.poll_read(
+            cx,
+            buffer,
+            |cx, buffer| Pin::new(&mut *stream).poll_read(cx, buffer),
+            |plain| {
+                answer = desk.as_ref().and_then(|desk| desk.prompt(plain, *peer));
+                answer.is_some()
+            },
+        );
+        if let Some(answer) = answer {
+            let sent = match Pin::new(stream).poll_write(cx, &answer) {
+                Poll::Ready(sent) => sent?,
+                Poll::Pending => 0,
+            };
+            if sent < answer.len() {
+                self.rest = Some(Box::new(Bytes::copy_from_slice(&answer[sent..])));
+            }
+        }
+        read
+    }
+
+    /// Sends what is left of an answer that the codec knows nothing of.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(mut rest) = self.rest.take() {
+            let sent = Pin::new(&mut self.stream).poll_write(cx, &rest);
+            let sent = self.bounded(cx, sent);
+            if let Poll::Ready(Ok(sent)) = sent {
+                rest.advance(sent);
+            }
+            self.rest = Some(rest).filter(|rest| !rest.is_empty());
+            if ready!(sent)? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// The piece that can be sent now, with no more of it than is in memory. `None`: all is sent.
     fn poll_front(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Piece>>> {
         let Some(mut parcel) = self.outbox.parcel() else {
@@ -165,13 +233,16 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { stream, gate, .. } = &mut *self;
         let before = buffer.filled().len();
-        let read = gate.poll_read(cx, buffer, |cx, buffer| {
-            Pin::new(&mut *stream).poll_read(cx, buffer)
-        });
-        self.has_left |= matches!(read, Poll::Ready(Ok(()))) && buffer.filled().len() == before;
-        read
+        for _ in 0..ANSWERS_AT_ONCE {
+            ready!(self.poll_rest(cx))?;
+            if ready!(self.poll_through(cx, buffer))? == Read::Through {
+                self.has_left |= buffer.filled().len() == before;
+                return Poll::Ready(Ok(()));
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -181,6 +252,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         head: &[u8],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_rest(cx))?;
         // A head leaves together with its body, where that can begin at once.
         let front = match self.outbox.is_empty() {
             true => None,
@@ -202,9 +274,11 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_rest(cx))?;
         if !self.outbox.is_empty() {
             ready!(self.poll_outbox(cx))?;
         }
+        self.gate.note_flushed();
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

@@ -12,6 +12,7 @@ mod takings;
 mod turns;
 mod warmth;
 
+use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -262,14 +263,22 @@ fn serve(
     for (socket, face) in faces.chain(metrics.map(|socket| (socket, Face::Metrics))) {
         let leaving = builder.graceful_shutdown_signal();
         let (front, keep_alive) = (Arc::clone(&front), config.server.keep_alive);
+        let is_prompt = face == Face::Cache && keep_alive > turns::SHOW_EVERY;
+        let at_worker = move || {
+            let desk = Rc::new(Desk::new(Arc::clone(&front)));
+            let serving = speak_http(Rc::clone(&desk), face, keep_alive, leaving.clone());
+            (is_prompt.then_some(desk), serving)
+        };
         builder = match socket {
             Socket::Tcp(listener) => builder.listen("tcp", listener, move || {
-                let serving = speak_http(Arc::clone(&front), face, keep_alive, leaving.clone());
-                fn_service(async |stream| Ok(Connection::tcp(stream))).and_then(serving)
+                let (desk, serving) = at_worker();
+                let connect = move |stream| ready(Ok(Connection::tcp(stream, desk.clone())));
+                fn_service(connect).and_then(serving)
             })?,
             Socket::Unix(listener, _) => builder.listen_uds("unix", listener, move || {
-                let serving = speak_http(Arc::clone(&front), face, keep_alive, leaving.clone());
-                fn_service(async |stream| Ok(Connection::unix(stream))).and_then(serving)
+                let (desk, serving) = at_worker();
+                let connect = move |stream| ready(Ok(Connection::unix(stream, desk.clone())));
+                fn_service(connect).and_then(serving)
             })?,
         };
     }
@@ -278,7 +287,7 @@ fn serve(
 
 /// HTTP/1.1 over our own connections, with the hook that speaks before `100 Continue`.
 fn speak_http(
-    front: Arc<Front>,
+    desk: Rc<Desk>,
     face: Face,
     keep_alive: Duration,
     leaving: GracefulShutdownSignal,
@@ -289,15 +298,13 @@ fn speak_http(
     Error = actix_http::error::DispatchError,
     InitError = (),
 > {
-    let parting = Arc::clone(&front);
-    let desk = Rc::new(Desk::new(front));
-    let expecting = Rc::clone(&desk);
+    let (expecting, parting) = (Rc::clone(&desk), Rc::clone(&desk));
     HttpService::build()
         .graceful_shutdown_signal(move || {
-            let (leaving, front) = (leaving.clone(), Arc::clone(&parting));
+            let (leaving, desk) = (leaving.clone(), Rc::clone(&parting));
             async move {
                 leaving.notified().await;
-                front.until_quiet().await;
+                desk.until_quiet().await;
             }
         })
         .keep_alive(keep_alive)

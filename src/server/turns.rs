@@ -12,11 +12,14 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
 
 use actix_web::body::{BodySize, MessageBody};
 use bytes::{Bytes, BytesMut};
 use memchr::memchr;
 use tokio::io::ReadBuf;
+
+use crate::http::plain::Plain;
 
 /// Bytes kept of requests that wait; a client that has more waits with them. Read on at all only to
 /// see a client leave.
@@ -25,6 +28,10 @@ const MOST_HELD: usize = 16 * 1024;
 /// Longer heads are refused by the codec; their bytes are of no interest here.
 const LONGEST_HEAD: usize = 128 * 1024;
 
+/// A codec that is not shown a request for longer takes its client for idle or slow. So it sees the
+/// first one of each connection, and then one each second.
+pub const SHOW_EVERY: Duration = Duration::from_secs(1);
+
 /// Whose turn it is: the client's, to ask, or ours, to answer. Clones are of the same connection.
 #[derive(Debug, Clone)]
 pub struct Turn(Rc<State>);
@@ -32,6 +39,8 @@ pub struct Turn(Rc<State>);
 #[derive(Debug)]
 struct State {
     answered: Cell<bool>,
+    /// The codec has handed over everything of the answers so far.
+    flushed: Cell<bool>,
     waiting: RefCell<Option<Waker>>,
 }
 
@@ -95,6 +104,17 @@ pub struct Gate {
     head: Vec<u8>,
     /// Received, and to be let through later.
     held: BytesMut,
+    /// When the codec was last shown a request, if that was a plain one.
+    plain_since: Option<Instant>,
+}
+
+/// What became of bytes that were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Read {
+    /// They are for the codec; none: the client sends no more.
+    Through,
+    /// They were a request that is answered.
+    Answered,
 }
 
 /// Where in a request the next byte belongs.
@@ -112,6 +132,7 @@ impl Default for Gate {
     fn default() -> Self {
         let state = State {
             answered: Cell::new(true),
+            flushed: Cell::new(false),
             waiting: RefCell::default(),
         };
         Self {
@@ -119,6 +140,7 @@ impl Default for Gate {
             place: Place::Head,
             head: Vec::new(),
             held: BytesMut::new(),
+            plain_since: None,
         }
     }
 }
@@ -128,22 +150,42 @@ impl Gate {
         self.turn.clone()
     }
 
-    /// Reads what may be let through. `read` is the connection's own way of reading.
+    /// The codec has nothing more to send, for now.
+    pub fn note_flushed(&self) {
+        let state = &self.turn.0;
+        state.flushed.set(state.answered.get());
+    }
+
+    /// Reads what may be let through. `read` is the connection's own way of reading; `prompt` may
+    /// answer a plain request while the codec is idle, which then never hears of it.
     pub fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
         mut read: impl FnMut(&mut Context<'_>, &mut ReadBuf<'_>) -> Poll<io::Result<()>>,
-    ) -> Poll<io::Result<()>> {
+        prompt: impl FnOnce(&Plain<'_>) -> bool,
+    ) -> Poll<io::Result<Read>> {
         if self.is_shut() {
-            return self.hold(cx, read);
+            return self.hold(cx, read).map_ok(|()| Read::Through);
         }
         let before = buffer.filled().len();
         if self.held.is_empty() {
             ready!(read(cx, buffer))?;
+            if self.is_at_request() {
+                let plain = Plain::read(&buffer.filled()[before..]);
+                if plain
+                    .as_ref()
+                    .is_some_and(|plain| self.is_idle() && prompt(plain))
+                {
+                    buffer.set_filled(before);
+                    return Poll::Ready(Ok(Read::Answered));
+                }
+                self.plain_since = plain.map(|_| Instant::now());
+            }
         } else {
             let count = self.held.len().min(buffer.remaining());
             buffer.put_slice(&self.held.split_to(count));
+            self.plain_since = None;
         }
         let came = &buffer.filled()[before..];
         let through = self.admit(came);
@@ -153,12 +195,27 @@ impl Gate {
             self.held = held;
             buffer.set_filled(before + through);
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(Read::Through))
+    }
+
+    /// The next byte begins a request.
+    fn is_at_request(&self) -> bool {
+        self.place == Place::Head && self.head.is_empty()
     }
 
     /// The next byte begins a request, and the one before has no answer yet.
     fn is_shut(&self) -> bool {
-        self.place == Place::Head && self.head.is_empty() && !self.turn.0.answered.get()
+        self.is_at_request() && !self.turn.0.answered.get()
+    }
+
+    /// The codec waits for a request and has nothing to send. A plain one was its last, so that it
+    /// keeps the connection, and so recently that its timers are right.
+    fn is_idle(&self) -> bool {
+        let is_recent = |since: Instant| since.elapsed() < SHOW_EVERY;
+        let State {
+            answered, flushed, ..
+        } = &*self.turn.0;
+        flushed.get() && answered.get() && self.plain_since.is_some_and(is_recent)
     }
 
     /// Lets nothing through, and goes on reading to see whether the client leaves.
@@ -233,6 +290,7 @@ impl Gate {
     fn begin_turn(&mut self, next: Place) {
         self.place = next;
         self.turn.0.answered.set(false);
+        self.turn.0.flushed.set(false);
     }
 }
 
@@ -319,7 +377,7 @@ mod tests {
         loop {
             let mut space = [0; 64];
             let mut buffer = ReadBuf::new(&mut space);
-            let polled = gate.poll_read(&mut cx, &mut buffer, |_, buffer| {
+            let read = |_: &mut Context<'_>, buffer: &mut ReadBuf<'_>| {
                 if sent.is_empty() {
                     return Poll::Pending;
                 }
@@ -327,10 +385,11 @@ mod tests {
                 buffer.put_slice(&sent[..count]);
                 *sent = &sent[count..];
                 Poll::Ready(Ok(()))
-            });
-            match polled {
+            };
+            match gate.poll_read(&mut cx, &mut buffer, read, |_| true) {
                 Poll::Pending => return shown,
-                Poll::Ready(Ok(())) => {
+                Poll::Ready(Ok(Read::Answered)) => shown.extend_from_slice(b"answered"),
+                Poll::Ready(Ok(Read::Through)) => {
                     assert!(!buffer.filled().is_empty(), "nothing would mean the end");
                     shown.extend_from_slice(buffer.filled());
                 }
@@ -358,6 +417,66 @@ mod tests {
         }
     }
 
+    /// What becomes of a request that comes by itself, when all before it is answered and sent.
+    fn next(gate: &mut Gate, request: &[u8]) -> Vec<u8> {
+        let seen = shown(gate, &mut &request[..], 64);
+        drop(gate.turn().answering());
+        gate.note_flushed();
+        seen
+    }
+
+    #[test]
+    fn plain_requests_may_be_answered_promptly_once_the_codec_has_seen_one() {
+        let mut gate = Gate::default();
+        assert_eq!(next(&mut gate, GET), GET, "the first is the codec's");
+        assert_eq!(next(&mut gate, GET), b"answered");
+        assert_eq!(next(&mut gate, GET), b"answered");
+        let with_body = b"PUT /a HTTP/1.1\r\nContent-Length: 1\r\n\r\nx";
+        assert_eq!(next(&mut gate, with_body), with_body);
+        assert_eq!(next(&mut gate, GET), GET, "the codec may be closing");
+        assert_eq!(next(&mut gate, GET), b"answered");
+        let two = GET.repeat(2);
+        assert_eq!(next(&mut gate, &two), GET);
+        assert_eq!(next(&mut gate, b""), GET, "what was held is the codec's");
+        assert_eq!(next(&mut gate, GET), GET);
+        assert_eq!(next(&mut gate, GET), b"answered");
+    }
+
+    #[test]
+    fn while_an_answer_is_being_made_or_sent_nothing_overtakes_it() {
+        let mut gate = Gate::default();
+        assert_eq!(shown(&mut gate, &mut &GET[..], 64), GET);
+        gate.note_flushed();
+        assert_eq!(shown(&mut gate, &mut &GET[..], 64), b"", "it is being made");
+        drop(gate.turn().answering());
+        assert_eq!(shown(&mut gate, &mut &b""[..], 64), GET);
+        drop(gate.turn().answering());
+        assert_eq!(shown(&mut gate, &mut &GET[..], 64), GET, "it is being sent");
+        drop(gate.turn().answering());
+        gate.note_flushed();
+        assert_eq!(shown(&mut gate, &mut &GET[..], 64), b"answered");
+    }
+
+    #[test]
+    fn a_head_that_comes_in_pieces_is_the_codecs() {
+        let mut gate = Gate::default();
+        next(&mut gate, GET);
+        assert_eq!(shown(&mut gate, &mut &GET[..], 9), GET);
+        drop(gate.turn().answering());
+        gate.note_flushed();
+        assert_eq!(next(&mut gate, GET), GET);
+        assert_eq!(next(&mut gate, GET), b"answered");
+    }
+
+    #[test]
+    fn the_codec_sees_one_each_second() {
+        let mut gate = Gate::default();
+        next(&mut gate, GET);
+        gate.plain_since = Instant::now().checked_sub(SHOW_EVERY);
+        assert_eq!(next(&mut gate, GET), GET);
+        assert_eq!(next(&mut gate, GET), b"answered");
+    }
+
     #[test]
     fn a_body_whose_end_only_the_codec_knows_is_passed_on() {
         let chunked = b"PUT /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
@@ -372,7 +491,8 @@ mod tests {
         let mut space = [0; 64];
         let mut buffer = ReadBuf::new(&mut space);
         let mut cx = Context::from_waker(Waker::noop());
-        let polled = gate.poll_read(&mut cx, &mut buffer, |_, _| Poll::Ready(Ok(())));
+        let none = |_: &mut Context<'_>, _: &mut ReadBuf<'_>| Poll::Ready(Ok(()));
+        let polled = gate.poll_read(&mut cx, &mut buffer, none, |_| true);
         assert!(polled.is_ready() && buffer.filled().is_empty());
     }
 

@@ -37,6 +37,11 @@ impl Head {
         self.headers(name).next()
     }
 
+    /// All fields, in the order in which they came.
+    pub fn fields(&self) -> &[(String, String)] {
+        &self.headers
+    }
+
     /// The values of all fields of this name.
     pub fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
         self.headers

@@ -30,6 +30,7 @@ mod pages;
 mod parallel_fill;
 mod passes;
 mod patience;
+mod prompt;
 mod races;
 mod range;
 mod ranges_in_flight;
