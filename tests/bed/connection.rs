@@ -45,6 +45,12 @@ impl Head {
             .map(|(_, value)| value.as_str())
     }
 
+    /// All fields, in their order.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        let fields = self.headers.iter();
+        fields.map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// `Content-Length`; `None`: the field is not there.
     #[track_caller]
     pub fn length(&self) -> Option<usize> {
