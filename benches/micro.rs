@@ -141,7 +141,7 @@ mod memory {
     const KEPT: usize = 10_000;
 
     fn tier() -> MemoryTier {
-        let tier = MemoryTier::new(64 << 20, 16 << 20);
+        let tier = MemoryTier::new(64 << 20, 16 << 20, 0);
         let held = Arc::new(Held::new(document(), Instant::now()));
         for n in 0..KEPT {
             tier.keep(&key(n), Arc::clone(&held));

@@ -58,6 +58,12 @@ pub enum BodyError {
 /// A body as it is made, piece by piece.
 pub type Pieces = BoxStream<'static, Result<Piece, BodyError>>;
 
+/// A body that is in memory already.
+pub fn memory_pieces(bytes: Bytes) -> Pieces {
+    let piece = (!bytes.is_empty()).then_some(Ok(Piece::Bytes(bytes)));
+    Box::pin(futures_util::stream::iter(piece))
+}
+
 /// A body of which every piece is in one file already.
 pub fn file_pieces(file: Arc<File>, start: u64, len: u64) -> Pieces {
     let piece = Piece::File { file, start, len };

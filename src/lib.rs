@@ -9,8 +9,8 @@
 //! 3. [`gateway`] asks the tiers and the bucket in their order. Every answer is a
 //!    [`lookup::Lookup`]: found, absent, or not known. A NAR that is nowhere near is filled by a
 //!    task of its own that all who ask read along.
-//! 4. [`tier`] keeps documents and known absences in memory, NARs as plain files on disk, and an
-//!    index of both that may be lost.
+//! 4. [`tier`] keeps documents, known absences and hot NARs in memory, NARs as plain files on
+//!    disk, and an index of what is there that may be lost.
 //! 5. [`origin`] is the bucket: S3 or a directory, behind retries, bounds and a breaker.
 //! 6. The answer's bytes come back as [`body`] pieces: memory, or a stretch of a file.
 //!

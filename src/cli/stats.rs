@@ -77,6 +77,7 @@ fn text(status: &Value) -> String {
     for (title, part, entries) in [
         ("memory", "/memory/documents", "entries"),
         ("absences", "/memory/absences", "entries"),
+        ("small NARs", "/memory/nars", "entries"),
         ("disk", "/disk", "blobs"),
     ] {
         let (entries, holds, of, full) = (

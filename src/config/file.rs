@@ -75,6 +75,7 @@ pub struct Bucket {
 pub struct Memory {
     pub documents: Size,
     pub negative: Size,
+    pub nars: Size,
     pub document_ttl: Span,
     pub negative_ttl: Span,
     pub stale_if_error: Span,

@@ -133,6 +133,8 @@ pub struct Memory {
     pub documents: u64,
     /// In bytes.
     pub negative: u64,
+    /// In bytes; 0: none are kept.
+    pub nars: u64,
     pub document_ttl: Duration,
     pub negative_ttl: Duration,
     /// On top of `document_ttl`.

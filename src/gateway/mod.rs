@@ -18,6 +18,7 @@ mod fills;
 mod flights;
 mod freshness;
 mod handover;
+mod hot;
 mod nar;
 mod pass;
 mod progress;
@@ -63,6 +64,7 @@ use fill::Parallel;
 use fills::Fills;
 use flights::{Flights, NoAnswer};
 use freshness::{Age, Freshness};
+use hot::Hot;
 use pulse::Pulse;
 use upload::Room;
 
@@ -93,6 +95,7 @@ pub struct Gateway {
     fills: Fills,
     abandonment: Abandonment,
     bad: BadObjects,
+    hot: Hot,
     room: Room,
     pulse: Pulse,
 }
@@ -160,7 +163,11 @@ impl Gateway {
             lookups: Flights::new(engine.clone()),
             engine,
             clock,
-            memory: MemoryTier::new(config.memory.documents, config.memory.negative),
+            memory: MemoryTier::new(
+                config.memory.documents,
+                config.memory.negative,
+                config.memory.nars,
+            ),
             disk,
             origin,
             freshness: Freshness::new(&config.memory),
@@ -169,6 +176,7 @@ impl Gateway {
             fills: Fills::new(bucket.max_requests.get(), Arc::clone(&metrics)),
             abandonment: Abandonment::new(config.disk.abandoned_fills),
             bad: BadObjects::default(),
+            hot: Hot::default(),
             room: Room::default(),
             pulse: Pulse::default(),
             metrics,

@@ -1,9 +1,9 @@
-//! A NAR's journey: the disk, else a fill that others may join, else a pass.
+//! A NAR's journey: memory, else the disk, else a fill that others may join, else a pass.
 
 use std::sync::Arc;
 
 use crate::asker::on_behalf;
-use crate::body::{Pieces, file_pieces};
+use crate::body::{Pieces, file_pieces, memory_pieces};
 use crate::lookup::Lookup;
 use crate::metrics::labels::{Kind, Outcome, Source, Tier};
 use crate::nix::key::NarKey;
@@ -16,6 +16,7 @@ use super::checked::Check;
 use super::error::GatewayError;
 use super::fill::{self, Opening};
 use super::fills::Seat;
+use super::hot::held_facts;
 use super::pass::Pass;
 use super::progress::WITHHELD;
 use super::reader;
@@ -32,6 +33,7 @@ pub struct Nar {
 
 #[derive(Debug)]
 enum Bytes {
+    Memory(bytes::Bytes),
     Blob(Blob),
     Fill(Seat),
     Passed(Arc<Pass>, Seat),
@@ -41,6 +43,7 @@ impl Nar {
     /// Where the bytes come from, for the metrics.
     pub fn source(&self) -> Source {
         match &self.bytes {
+            Bytes::Memory(_) => Source::Memory,
             Bytes::Blob(_) => Source::Disk,
             Bytes::Fill(..) => Source::Fill,
             Bytes::Passed(..) => Source::Bucket,
@@ -49,13 +52,26 @@ impl Nar {
 }
 
 impl Gateway {
-    /// The disk, else a fill that others may join, else a pass. A sick disk is a miss, never an error.
+    /// Memory, else the disk, else a fill that others may join, else a pass. A sick disk is a miss,
+    /// never an error.
     ///
     /// May be dropped at any time; a fill goes on for the others.
     pub async fn nar(self: &Arc<Self>, key: &NarKey) -> Answered<Nar> {
+        if let Some(held) = self.held_nar(key) {
+            self.count(Kind::Nar, Tier::Memory, Outcome::Hit);
+            let nar = Nar {
+                facts: held_facts(&held),
+                bytes: Bytes::Memory(held.bytes.clone()),
+            };
+            return Answered {
+                answer: Lookup::Found(nar),
+                how: How::Hit(Place::Memory),
+            };
+        }
         let unindexed = match self.disk.lookup(key.object()) {
             BlobLookup::Hit(blob) => {
                 self.count(Kind::Nar, Tier::Disk, Outcome::Hit);
+                self.note_hit(key, &blob);
                 let nar = Nar {
                     facts: self.blob_facts(key, &blob),
                     bytes: Bytes::Blob(blob),
@@ -86,6 +102,13 @@ impl Gateway {
     pub async fn head_nar(self: &Arc<Self>, key: &NarKey) -> Answered<NarFacts> {
         let at = key.object();
         if !self.uploads.enabled {
+            if let Some(held) = self.held_nar(key) {
+                self.count(Kind::Nar, Tier::Memory, Outcome::Hit);
+                return Answered {
+                    answer: Lookup::Found(held_facts(&held)),
+                    how: How::Hit(Place::Memory),
+                };
+            }
             if let BlobLookup::Hit(blob) = self.disk.lookup(at) {
                 self.count(Kind::Nar, Tier::Disk, Outcome::Hit);
                 let facts = self.blob_facts(key, &blob);
@@ -166,6 +189,10 @@ impl Gateway {
             return Ok(Box::pin(futures_util::stream::empty())); // An empty object has no piece.
         };
         match nar.bytes {
+            Bytes::Memory(bytes) => {
+                let (start, end) = (wanted.start() as usize, wanted.end() as usize);
+                Ok(memory_pieces(bytes.slice(start..end)))
+            }
             Bytes::Blob(blob) => Ok(file_pieces(blob.file, wanted.start(), wanted.size())),
             Bytes::Fill(seat) => match range {
                 Some(range) => Box::pin(self.piece_of_fill(seat, range)).await,
@@ -287,7 +314,7 @@ impl Gateway {
 }
 
 /// The hash in the name, else the bucket's tag (`design.md` §10.4).
-fn tag_of(key: &NarKey, bucket: Option<&ETag>) -> Option<ETag> {
+pub(super) fn tag_of(key: &NarKey, bucket: Option<&ETag>) -> Option<ETag> {
     match key.content_hash() {
         Some(hash) => ETag::new(&hash.to_nix32()),
         None => bucket.cloned(),

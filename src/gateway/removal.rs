@@ -48,7 +48,8 @@ impl Gateway {
         // Before the blob goes: whoever reserves room for it after that asks whether it is forgotten.
         self.fills.forget(at);
         let (disk, blob) = (self.disk.clone(), at.clone());
-        let removing = tokio::task::spawn_blocking(move || disk.remove(&blob));
+        let removed = tokio::task::spawn_blocking(move || disk.remove(&blob)).await;
+        // After it: a blob that is looked up in this epoch would come into memory to stay.
         self.epochs.written(at, || {
             self.memory.forget(at);
             self.disk.forget_document(at);
@@ -56,7 +57,6 @@ impl Gateway {
         });
         self.lookups.forget(at);
         // Whether there was a blob is nobody's concern here.
-        let removed = removing.await;
         removed.map(drop).map_err(|_| no_answer(at, NoAnswer::Lost))
     }
 }

@@ -59,7 +59,7 @@ label! {
     }
 }
 label! {
-    MemoryCache as "cache" { Documents = "documents", Negative = "negative" }
+    MemoryCache as "cache" { Documents = "documents", Negative = "negative", Nars = "nars" }
 }
 label! {
     /// The state of the disk or the index.
@@ -249,7 +249,7 @@ pub fn can_serve((kind, source): (Kind, Source)) -> bool {
     match kind {
         Kind::Nar => matches!(
             source,
-            Source::Disk | Source::Fill | Source::Bucket | Source::None
+            Source::Memory | Source::Disk | Source::Fill | Source::Bucket | Source::None
         ),
         Kind::Narinfo | Kind::Document => {
             matches!(
@@ -268,8 +268,8 @@ pub fn can_look_up((kind, tier, result): (Kind, Tier, Outcome)) -> bool {
         (Kind::Nar, Tier::Disk) => {
             matches!(result, Outcome::Hit | Outcome::Miss | Outcome::Unknown)
         }
-        // Of NARs memory knows nothing but which are absent.
-        (Kind::Nar, Tier::Memory) => matches!(result, Outcome::NegativeHit),
+        // Memory holds the few NARs that are hot, and to pass it by is no miss.
+        (Kind::Nar, Tier::Memory) => matches!(result, Outcome::Hit | Outcome::NegativeHit),
         (Kind::Narinfo | Kind::Document, Tier::Memory) => !matches!(result, Outcome::Unknown),
         (Kind::Narinfo | Kind::Document, Tier::Index) => {
             matches!(result, Outcome::Hit | Outcome::Miss | Outcome::Stale)

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::gateway::{PASS_WINDOW, upload};
 use crate::log;
 use crate::tier::disk;
+use crate::tier::memory::NARS_AT_MOST;
 
 /// Of a client that has stopped reading amid a body which the kernel cannot be handed: actix's
 /// buffer, the chunk behind it and the socket's own books.
@@ -19,7 +20,7 @@ const CHUNKS: u64 = 1 << 20;
 
 /// The bound's parts.
 struct Bound {
-    /// Kept documents and absences, and the database's pages.
+    /// Kept documents, absences and NARs, and the database's pages.
     caches: u64,
     /// Clients, all of them stalled.
     connections: u64,
@@ -36,7 +37,10 @@ impl Bound {
         let connections = (config.server.workers * config.server.max_connections) as u64;
         let requests = config.bucket.max_requests.get() as u64;
         Self {
-            caches: config.memory.documents + config.memory.negative + config.disk.index_cache,
+            caches: config.memory.documents
+                + config.memory.negative
+                + config.memory.nars.saturating_mul(NARS_AT_MOST)
+                + config.disk.index_cache,
             connections: connections * STALLED,
             requests: requests * (CHUNKS + PASS_WINDOW),
             uploads: upload::MEMORY,

@@ -1,8 +1,10 @@
-//! The memory tier: documents, and keys known to be absent, each in a space of its own.
+//! The memory tier: documents, keys known to be absent, and small NARs, each in a space of its own.
 //!
-//! Two spaces, because a flood of random hashes must not push out one narinfo. moka bounds the
-//! bytes and chooses the victims; how old an entry may be is judged by `gateway/freshness.rs`,
-//! which is why nothing here expires by itself.
+//! Of their own, because neither a flood of random hashes nor NARs, each as large as a thousand of
+//! them, must push out one narinfo. moka bounds the bytes and chooses the victims; how old an entry
+//! may be is judged by `gateway/freshness.rs`, which is why nothing here expires by itself.
+
+mod nars;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,6 +18,9 @@ use crate::metrics::labels::MemoryCache;
 use crate::nix::hash::Sha256Hash;
 use crate::nix::key::ObjectKey;
 use crate::object::{self, Document, ETag};
+
+use nars::Nars;
+pub use nars::{AT_MOST as NARS_AT_MOST, HeldNar, Room as NarRoom};
 
 /// What an entry costs beside its bytes and its key: moka's node, the `Arc`s, the header fields.
 /// Added up from the types' sizes, not measured; it errs on the large side.
@@ -60,11 +65,12 @@ type Hasher = RandomState;
 pub struct MemoryTier {
     documents: Cache<ObjectKey, Arc<Held>, Hasher>,
     absent: Cache<ObjectKey, Instant, Hasher>,
+    nars: Nars,
 }
 
 impl MemoryTier {
-    /// `documents` and `negative` in bytes.
-    pub fn new(documents: u64, negative: u64) -> Self {
+    /// `documents`, `negative` and `nars` in bytes.
+    pub fn new(documents: u64, negative: u64, nars: u64) -> Self {
         Self {
             documents: Cache::builder()
                 .max_capacity(documents)
@@ -74,6 +80,7 @@ impl MemoryTier {
                 .max_capacity(negative)
                 .weigher(|key: &ObjectKey, _: &Instant| weight(key, 0))
                 .build_with_hasher(Hasher::default()),
+            nars: Nars::new(nars),
         }
     }
 
@@ -84,6 +91,26 @@ impl MemoryTier {
     /// Since when the key is known to be absent.
     pub fn absent_since(&self, key: &ObjectKey) -> Option<Instant> {
         self.absent.get(key)
+    }
+
+    pub fn nar(&self, key: &ObjectKey) -> Option<Arc<HeldNar>> {
+        self.nars.get(key)
+    }
+
+    /// Whether the space for NARs is large enough for one of `len` bytes.
+    pub fn could_hold_nar(&self, key: &ObjectKey, len: usize) -> bool {
+        self.nars.could_hold(key, len)
+    }
+
+    /// Memory for a NAR of `len` bytes; `None`: clients are still being sent too many that were
+    /// pushed out.
+    pub fn room_for_nar(&self, key: &ObjectKey, len: usize) -> Option<NarRoom> {
+        self.nars.room(key, len)
+    }
+
+    /// [`MemoryTier::tidy_nars`] is to be called soon after, since these are large.
+    pub fn keep_nar(&self, key: &ObjectKey, held: Arc<HeldNar>) {
+        self.nars.keep(key, held);
     }
 
     /// A document is there, so the key is not absent.
@@ -102,16 +129,24 @@ impl MemoryTier {
     pub fn forget(&self, key: &ObjectKey) {
         self.documents.invalidate(key);
         self.absent.invalidate(key);
+        self.nars.forget(key);
     }
 
     /// Lets moka do its pending work; to be called about once a second.
     pub fn tidy(&self) {
         self.documents.run_pending_tasks();
         self.absent.run_pending_tasks();
+        self.tidy_nars();
+    }
+
+    /// The same of NARs alone: what has to go for a new one goes now.
+    pub fn tidy_nars(&self) {
+        self.nars.tidy();
     }
 
     /// Shows sizes and counts.
     pub fn show(&self, metrics: &Metrics) {
+        let (nars_bytes, nars) = self.nars.size();
         let gauges = [
             (
                 MemoryCache::Documents,
@@ -123,6 +158,7 @@ impl MemoryTier {
                 self.absent.weighted_size(),
                 self.absent.entry_count(),
             ),
+            (MemoryCache::Nars, nars_bytes, nars),
         ];
         for (cache, bytes, entries) in gauges {
             metrics.memory_bytes.of((cache,)).set(bytes as i64);
@@ -193,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_key_is_either_there_or_absent() {
-        let memory = MemoryTier::new(1 << 20, 1 << 20);
+        let memory = MemoryTier::new(1 << 20, 1 << 20, 0);
         memory.keep_absent(&key(1), Instant::now());
         memory.keep(&key(1), held(10));
         assert!(memory.document(&key(1)).is_some());
@@ -207,7 +243,7 @@ mod tests {
 
     #[test]
     fn documents_stay_within_their_bytes_and_a_flood_of_absences_costs_no_document() {
-        let memory = MemoryTier::new(100_000, 20_000);
+        let memory = MemoryTier::new(100_000, 20_000, 0);
         memory.keep(&key(0), held(1_000));
         for n in 1..2_000 {
             memory.keep_absent(&key(n), Instant::now());

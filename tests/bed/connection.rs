@@ -37,17 +37,18 @@ impl Head {
         self.headers(name).next()
     }
 
-    /// All fields, in the order in which they came.
-    pub fn fields(&self) -> &[(String, String)] {
-        &self.headers
-    }
-
     /// The values of all fields of this name.
     pub fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
         self.headers
             .iter()
             .filter(move |(there, _)| there.eq_ignore_ascii_case(name))
             .map(|(_, value)| value.as_str())
+    }
+
+    /// All fields, in their order.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        let fields = self.headers.iter();
+        fields.map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// `Content-Length`; `None`: the field is not there.

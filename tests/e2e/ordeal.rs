@@ -129,9 +129,11 @@ impl Ordeal {
         self.folder.path().join("bucket")
     }
 
+    /// With nothing between the clients and the disk that is tried here.
     fn gateway(&self) -> Gateway {
         let bucket = Bucket::Directory(self.bucket());
-        Gateway::start(&self.folder.path().join("gateway"), &bucket)
+        let settings = [("MEMORY__NARS", "0".to_owned())];
+        Gateway::start_with(&self.folder.path().join("gateway"), &bucket, &settings)
     }
 
     /// A gateway that has said that it is ready.

@@ -24,7 +24,11 @@ async fn a_blob_lies_under_its_key_byte_for_byte() {
 #[tokio::test]
 async fn the_capacity_is_held_by_evicting_what_was_used_least_recently() {
     let capacity = 2 * MIB;
-    let bed = TestBed::with(|s| s.set("disk.capacity", &capacity.to_string())).await;
+    let bed = TestBed::with(|s| {
+        s.set("disk.capacity", &capacity.to_string());
+        s.set("memory.nars", "0");
+    })
+    .await;
     let package = |n: usize| Package::named(&format!("p-{n}")).nar_bytes(400 * KIB);
     // Given a favourite that is asked for between all others
     let favourite = bed.cached(package(0)).await;

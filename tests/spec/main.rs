@@ -18,6 +18,7 @@ mod document;
 mod doubt;
 mod fill;
 mod freshness;
+mod hot;
 mod key;
 mod leaving;
 mod multipart;

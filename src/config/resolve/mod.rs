@@ -266,6 +266,7 @@ fn memory(memory: &file::Memory) -> Memory {
     Memory {
         documents: memory.documents.0,
         negative: memory.negative.0,
+        nars: memory.nars.0,
         document_ttl: memory.document_ttl.0,
         negative_ttl: memory.negative_ttl.0,
         stale_if_error: memory.stale_if_error.0,

@@ -30,6 +30,7 @@ fn with_nothing_set_the_contracts_defaults_hold() {
     assert_eq!(config.bucket.parallel_parts, 4);
     assert_eq!(config.memory.documents, 64 * MIB);
     assert_eq!(config.memory.negative, 16 * MIB);
+    assert_eq!(config.memory.nars, 64 * MIB);
     assert_eq!(config.memory.document_ttl, seconds(300));
     assert_eq!(config.memory.negative_ttl, seconds(30));
     assert_eq!(config.memory.stale_if_error, seconds(24 * 3600));

@@ -60,6 +60,7 @@ impl Pages {
             capacities: Capacities {
                 documents: config.memory.documents,
                 negative: config.memory.negative,
+                nars: config.memory.nars,
             },
             started: clock.now(),
             recent: Recent::default(),

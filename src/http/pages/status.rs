@@ -28,6 +28,7 @@ const NAME_SHOWN: usize = 12;
 pub struct Capacities {
     pub documents: u64,
     pub negative: u64,
+    pub nars: u64,
 }
 
 /// Everything that is looked at for one status.
@@ -78,6 +79,7 @@ pub fn status(name: &str, seen: &Seen<'_>) -> Value {
         "memory": {
             "documents": memory(metrics, MemoryCache::Documents, seen.capacities.documents),
             "absences": memory(metrics, MemoryCache::Negative, seen.capacities.negative),
+            "nars": memory(metrics, MemoryCache::Nars, seen.capacities.nars),
         },
         "disk": disk(metrics, seen.readiness),
         "index": {

@@ -242,7 +242,8 @@ impl Inner {
         self.index.forget_blob(key);
     }
 
-    fn touch(&self, key: &ObjectKey) {
+    /// Notes a use of a blob, if there is one.
+    pub fn touch(&self, key: &ObjectKey) {
         let now = self.now_ms();
         locked(&self.books).shelves.touch(key, now);
     }

@@ -180,6 +180,11 @@ impl DiskTier {
         }
     }
 
+    /// Notes a use of what is stored under a key, by somebody who did not look it up. Touches no file.
+    pub fn note_use(&self, key: &ObjectKey) {
+        self.inner.touch(key);
+    }
+
     /// Vouches for an unindexed blob whose content proved right, with `blob.etag` as its tag.
     pub fn adopt(&self, key: &ObjectKey, blob: &Blob) {
         self.inner.adopt(key, blob);
