@@ -217,7 +217,7 @@ impl DiskTier {
         self.inner.index.keep_document(key, document);
     }
 
-    /// Gone for [`DiskTier::document`] once this returns. Never blocks.
+    /// Gone for [`DiskTier::document`] once this returns. Waits for the disk as that does.
     pub fn forget_document(&self, key: &ObjectKey) {
         self.inner.index.forget_document(key);
     }

@@ -184,11 +184,21 @@ impl Index {
         shared.changed.notify_all();
     }
 
-    /// Gone for [`Index::document`] once this returns.
+    /// Gone for [`Index::document`] once this returns. What the database is known not to have costs a
+    /// look and no write: most of what is asked for and absent was never there.
     pub fn forget_document(&self, key: &ObjectKey) {
         let shared = self.shared();
-        shared.work().documents.forget(key);
-        shared.changed.notify_all();
+        let waiting = shared.work().documents.waiting(key);
+        let is_there = match waiting {
+            Waiting::Keep(_) => true,
+            Waiting::Forget => false,
+            // Where there is no database to look into, what it will have is not known.
+            Waiting::Nothing => shared.read(|store| store.document(key)) != Some(None),
+        };
+        if is_there {
+            shared.work().documents.forget(key);
+            shared.changed.notify_all();
+        }
     }
 
     /// Waits until the database has been told what waits, at most `deadline`. `false`: it was not,

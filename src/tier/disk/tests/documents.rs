@@ -35,6 +35,21 @@ fn a_document_is_there_at_once_and_after_a_restart() {
     assert_eq!(reopened(&bed, tier).document(&narinfo()), Some(kept));
 }
 
+/// A forget is synced at once, so thousands of them for what never was would keep the disk busy.
+#[test]
+fn what_was_never_there_is_forgotten_without_a_write() {
+    let bed = Bed::new();
+    let tier = bed.open();
+    tier.wait_for_index(Duration::from_secs(60));
+    tier.forget_document(&narinfo());
+    assert!(tier.inner.index.wait_until_told(Duration::ZERO));
+    tier.keep_document(&narinfo(), &document("StorePath: …"));
+    assert!(tier.inner.index.wait_until_told(Duration::from_secs(60)));
+    tier.forget_document(&narinfo());
+    assert_eq!(tier.document(&narinfo()), None);
+    assert_eq!(reopened(&bed, tier).document(&narinfo()), None);
+}
+
 #[test]
 fn a_forgotten_document_is_gone_at_once_and_after_a_restart() {
     let bed = Bed::new();
