@@ -19,7 +19,8 @@ pub struct Outbox(Rc<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    parcel: RefCell<Option<Parcel>>,
+    /// Boxed, for idle connections are many and have none.
+    parcel: RefCell<Option<Box<Parcel>>>,
     /// How many bytes of the newest body the kernel has taken.
     sent: Cell<u64>,
 }
@@ -41,11 +42,11 @@ impl Outbox {
     pub fn put(&self, pieces: Pieces, len: u64) {
         let front = None;
         let left = len;
-        self.0.parcel.replace(Some(Parcel {
+        self.0.parcel.replace(Some(Box::new(Parcel {
             pieces,
             front,
             left,
-        }));
+        })));
     }
 
     /// Nothing is left to be sent.
@@ -55,7 +56,7 @@ impl Outbox {
 
     /// What is to be sent. A parcel stays here until it is delivered or withdrawn.
     pub fn parcel(&self) -> Option<RefMut<'_, Parcel>> {
-        RefMut::filter_map(self.0.parcel.borrow_mut(), Option::as_mut).ok()
+        RefMut::filter_map(self.0.parcel.borrow_mut(), Option::as_deref_mut).ok()
     }
 
     /// Takes the parcel away: it is delivered, or nobody wants it any more.
