@@ -319,11 +319,21 @@ fn speak_http(
         .expect(fn_service(move |request| {
             // Boxed, as the next one: what is not is part of every connection, idle ones too.
             let desk = Rc::clone(&expecting);
-            Box::pin(async move { desk.expect(request).await })
+            Box::pin(expect(desk, request))
         }))
         .h1(fn_service(move |request| {
             Box::pin(handle(Rc::clone(&desk), face, request))
         }))
+}
+
+/// A refusal is an answer like any other, and ends the turn.
+async fn expect(desk: Rc<Desk>, request: Request) -> Result<Request, HttpResponse> {
+    let turn = request.conn_data::<Turn>().cloned();
+    let decided = desk.expect(request).await;
+    if decided.is_err() {
+        drop(turn.as_ref().map(Turn::answering));
+    }
+    decided
 }
 
 async fn handle(

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use crate::bed::r2sim::{Fault, Operation, Rule};
-use crate::bed::{Answer, Connection, KIB, MIB, Package, Request, TestBed, put};
+use crate::bed::{Answer, Connection, KIB, MIB, Package, Request, TestBed, delete, get, post, put};
 
 use super::auth::token_table;
 use super::upload::{assert_refused, writes};
@@ -339,4 +339,19 @@ async fn room_on_disk_is_taken_before_the_body() {
     let _holding = memory_taken(&bed).await;
     let second = announced("nar/y.nar", 60 * MIB);
     assert_refused_unread(&bed, "no room", second, 503, "too many uploads").await;
+}
+
+/// A refusal ends its request, also where there was never to be a body.
+#[tokio::test]
+async fn after_a_refusal_the_connection_is_good_for_the_next_request() {
+    let bed = TestBed::start().await;
+    let mut connection = bed.connect().await;
+    for refused in [delete("nar/x.nar"), post("nar/x.nar", "")] {
+        connection.send_head(&refused.expecting_continue()).await;
+        let head = connection.head().await;
+        assert_eq!(head.status, 405);
+        connection.answer_after(head, "DELETE").await;
+        let next = connection.ask(&get("nix-cache-info")).await;
+        assert_eq!(next.status, 200);
+    }
 }
