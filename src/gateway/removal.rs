@@ -48,16 +48,24 @@ impl Gateway {
         // Before the blob goes: whoever reserves room for it after that asks whether it is forgotten.
         self.fills.forget(at);
         let (disk, blob) = (self.disk.clone(), at.clone());
-        let removed = tokio::task::spawn_blocking(move || disk.remove(&blob)).await;
-        // After it: a blob that is looked up in this epoch would come into memory to stay.
+        let removing = tokio::task::spawn_blocking(move || disk.remove(&blob));
+        // A disk may take its time; what memory knows is gone at once.
+        self.forget_in_memory(at);
+        let removed = removing.await;
+        // A blob that was looked up meanwhile would come into memory to stay.
+        self.forget_in_memory(at);
+        // Whether there was a blob is nobody's concern here.
+        removed.map(drop).map_err(|_| no_answer(at, NoAnswer::Lost))
+    }
+
+    /// And in the index, which no lookup after this may find it in.
+    fn forget_in_memory(&self, at: &ObjectKey) {
         self.epochs.written(at, || {
             self.memory.forget(at);
             self.disk.forget_document(at);
             self.room.present.forget(at);
         });
         self.lookups.forget(at);
-        // Whether there was a blob is nobody's concern here.
-        removed.map(drop).map_err(|_| no_answer(at, NoAnswer::Lost))
     }
 }
 
