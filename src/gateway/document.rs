@@ -248,7 +248,7 @@ impl Gateway {
             }
             Lookup::Absent => {
                 self.memory.keep_absent(at, self.clock.now());
-                self.disk.forget_document(at);
+                self.disk.forget_absent(at);
             }
             Lookup::Unknown(_) => {
                 if let Some(old) = stale {

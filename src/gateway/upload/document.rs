@@ -118,9 +118,7 @@ impl Gateway {
     fn show_document(&self, at: &ObjectKey, held: Option<Arc<Held>>) {
         self.epochs.written(at, || match held {
             Some(held) => {
-                // Where the index has no room for the new one, the old one must not stay.
-                self.disk.forget_document(at);
-                self.disk.keep_document(at, &held.document);
+                self.disk.replace_document(at, &held.document);
                 self.memory.keep(at, held);
             }
             None => {

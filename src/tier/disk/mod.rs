@@ -217,9 +217,20 @@ impl DiskTier {
         self.inner.index.keep_document(key, document);
     }
 
-    /// Gone for [`DiskTier::document`] once this returns. Waits for the disk as that does.
+    /// The same of one that has been written anew: the one before is gone even if this is not kept.
+    pub fn replace_document(&self, key: &ObjectKey, document: &Document) {
+        self.inner.index.replace_document(key, document);
+    }
+
+    /// Gone for [`DiskTier::document`] once this returns. Never blocks.
     pub fn forget_document(&self, key: &ObjectKey) {
         self.inner.index.forget_document(key);
+    }
+
+    /// The same of what an origin does not have. Costs no write where nothing was kept; waits for the
+    /// disk as [`DiskTier::document`] does.
+    pub fn forget_absent(&self, key: &ObjectKey) {
+        self.inner.index.forget_absent(key);
     }
 
     /// Whether blobs can be stored. Never blocks.

@@ -92,6 +92,13 @@ impl<V: Clone> Behind<V> {
         true
     }
 
+    /// Keeps a value in the place of one that is wrong, and where it does not fit forgets that one.
+    pub fn replace(&mut self, key: &ObjectKey, value: V, weight: usize) {
+        if !self.keep(key, value, weight) {
+            self.forget(key);
+        }
+    }
+
     pub fn forget(&mut self, key: &ObjectKey) {
         self.urgent = true;
         let replaced = self.intents.get(key).map_or(0, |intent| intent.weight);
@@ -245,6 +252,18 @@ mod tests {
         behind.done(&round);
         assert_eq!(behind.waiting(&key(9)), Waiting::Nothing);
         assert_eq!(behind.waiting(&key(6)), Waiting::Keep("c"));
+    }
+
+    #[test]
+    fn what_is_replaced_goes_even_when_the_new_value_does_not_fit() {
+        let mut behind = Behind::with_limit(3 * OVERHEAD);
+        behind.replace(&key(1), "old", 3);
+        assert_eq!(behind.waiting(&key(1)), Waiting::Keep("old"));
+        behind.replace(&key(1), "long", 3 * OVERHEAD);
+        assert_eq!(behind.waiting(&key(1)), Waiting::Forget);
+        behind.keep(&key(2), "old", 3);
+        behind.keep(&key(2), "long", 3 * OVERHEAD);
+        assert_eq!(behind.waiting(&key(2)), Waiting::Keep("old"));
     }
 
     #[test]

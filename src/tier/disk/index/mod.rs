@@ -27,7 +27,7 @@ use super::hand::Bell;
 use super::health::State;
 use crate::nix::key::ObjectKey;
 use crate::object::Document;
-use behind::Waiting;
+use behind::{Behind, Waiting};
 pub(super) use record::{BlobRecord, millis};
 pub(super) use supervisor::Place;
 use supervisor::Shared;
@@ -172,21 +172,46 @@ impl Index {
     /// Never blocks. One that is too large is not kept, and an older one under its key forgotten.
     /// When too much waits already, the older one stays: it has grown stale and will be asked after.
     pub fn keep_document(&self, key: &ObjectKey, document: &Document) {
+        self.note_document(key, document, |documents, document, weight| {
+            documents.keep(key, document, weight);
+        });
+    }
+
+    /// The same of one that was written anew: the older one does not stay, for it is wrong.
+    pub fn replace_document(&self, key: &ObjectKey, document: &Document) {
+        self.note_document(key, document, |documents, document, weight| {
+            documents.replace(key, document, weight);
+        });
+    }
+
+    fn note_document(
+        &self,
+        key: &ObjectKey,
+        document: &Document,
+        note: impl FnOnce(&mut Behind<Document>, Document, usize),
+    ) {
         let shared = self.shared();
         let mut work = shared.work();
         let weight = document.bytes.len();
         if weight > MAX_DOCUMENT {
             work.documents.forget(key);
         } else {
-            work.documents.keep(key, document.clone(), weight);
+            note(&mut work.documents, document.clone(), weight);
         }
         drop(work);
         shared.changed.notify_all();
     }
 
-    /// Gone for [`Index::document`] once this returns. What the database is known not to have costs a
-    /// look and no write: most of what is asked for and absent was never there.
+    /// Gone for [`Index::document`] once this returns. Never blocks.
     pub fn forget_document(&self, key: &ObjectKey) {
+        let shared = self.shared();
+        shared.work().documents.forget(key);
+        shared.changed.notify_all();
+    }
+
+    /// The same of what is absent, and most likely was never there: to find the database without it
+    /// costs a look and no write. Waits for the disk where the page is not in memory.
+    pub fn forget_absent(&self, key: &ObjectKey) {
         let shared = self.shared();
         let waiting = shared.work().documents.waiting(key);
         let is_there = match waiting {
@@ -196,8 +221,7 @@ impl Index {
             Waiting::Nothing => shared.read(|store| store.document(key)) != Some(None),
         };
         if is_there {
-            shared.work().documents.forget(key);
-            shared.changed.notify_all();
+            self.forget_document(key);
         }
     }
 

@@ -41,11 +41,11 @@ fn what_was_never_there_is_forgotten_without_a_write() {
     let bed = Bed::new();
     let tier = bed.open();
     tier.wait_for_index(Duration::from_secs(60));
-    tier.forget_document(&narinfo());
+    tier.forget_absent(&narinfo());
     assert!(tier.inner.index.wait_until_told(Duration::ZERO));
     tier.keep_document(&narinfo(), &document("StorePath: …"));
     assert!(tier.inner.index.wait_until_told(Duration::from_secs(60)));
-    tier.forget_document(&narinfo());
+    tier.forget_absent(&narinfo());
     assert_eq!(tier.document(&narinfo()), None);
     assert_eq!(reopened(&bed, tier).document(&narinfo()), None);
 }
