@@ -8,6 +8,9 @@ use httparse::{EMPTY_HEADER, Request, Status};
 /// Fields of a plain request; nobody sends as many.
 const MOST_FIELDS: usize = 8;
 
+/// Longer heads are for whoever knows which are too long.
+const LONGEST: usize = 4096;
+
 /// A longer path is no document's.
 const LONGEST_PATH: usize = 256;
 
@@ -26,7 +29,8 @@ impl<'a> Plain<'a> {
     pub fn read(head: &'a [u8]) -> Option<Self> {
         let mut fields = [EMPTY_HEADER; MOST_FIELDS];
         let mut request = Request::new(&mut fields);
-        if request.parse(head) != Ok(Status::Complete(head.len()))
+        if head.len() > LONGEST
+            || request.parse(head) != Ok(Status::Complete(head.len()))
             || request.method != Some("GET")
             || request.version != Some(1)
         {
@@ -112,6 +116,9 @@ mod tests {
             "GET /{} HTTP/1.1\r\nHost: x\r\n\r\n",
             "a".repeat(LONGEST_PATH)
         );
+        assert_eq!(path(&long), None);
+        let agent = "a".repeat(LONGEST);
+        let long = format!("GET /a HTTP/1.1\r\nHost: x\r\nUser-Agent: {agent}\r\n\r\n");
         assert_eq!(path(&long), None);
     }
 

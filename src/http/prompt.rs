@@ -15,12 +15,17 @@ use actix_web::http::{Method, StatusCode};
 
 use crate::gateway::document::{Remembered, kind_of};
 use crate::nix::key::Key;
+use crate::object::Document;
 
 use super::Desk;
 use super::error::Refusal;
 use super::plain::Plain;
 use super::reply::{self, Fields, Sharing, Value};
 use super::routes::{Route, route};
+
+/// In bytes. A larger document is actix's, which would else take the connection for idle while its
+/// client is still reading, and close it when `server.keep_alive` is short.
+const LARGEST: usize = 32 * 1024;
 
 impl Desk {
     /// The whole answer to a plain request, to be sent before anything else. `None`: it is for actix.
@@ -67,10 +72,10 @@ impl Desk {
     }
 }
 
-/// The answer's status. `None`: an encoding or a condition wants a closer look.
+/// The answer's status. `None`: an encoding, a condition or the length wants a closer look.
 fn judge(plain: &Plain<'_>, remembered: &Remembered) -> Option<StatusCode> {
     match (plain.if_none_match, remembered) {
-        (_, Remembered::Fresh(held)) if held.document.content_encoding.is_some() => None,
+        (_, Remembered::Fresh(held)) if !is_simple(&held.document) => None,
         (None, Remembered::Fresh(_)) => Some(StatusCode::OK),
         (None, Remembered::Absent) => Some(StatusCode::NOT_FOUND),
         (Some(tag), Remembered::Fresh(held)) => {
@@ -78,6 +83,10 @@ fn judge(plain: &Plain<'_>, remembered: &Remembered) -> Option<StatusCode> {
         }
         (Some(_), Remembered::Absent) => None,
     }
+}
+
+fn is_simple(document: &Document) -> bool {
+    document.content_encoding.is_none() && document.bytes.len() <= LARGEST
 }
 
 /// Makes answers as they go over the wire.

@@ -141,6 +141,7 @@ impl Connection {
             gate,
             desk,
             peer,
+            takings,
             ..
         } = self;
         let mut answer = None;
@@ -158,6 +159,7 @@ impl Connection {
                 Poll::Ready(sent) => sent?,
                 Poll::Pending => 0,
             };
+            takings.took(sent as u64, Instant::now());
             if sent < answer.len() {
                 self.rest = Some(Box::new(Bytes::copy_from_slice(&answer[sent..])));
             }
