@@ -27,6 +27,7 @@ use super::source::{Source, Version};
 use super::{Gateway, outcome_of};
 
 pub use super::handover::Handover;
+pub use super::remembered::Remembered;
 pub use crate::tier::memory::Held;
 
 /// Larger documents are not kept in memory or in the index but passed (`design.md` §10.11).
@@ -42,14 +43,6 @@ pub enum Page {
     Held(Arc<Held>),
     /// Too large to keep: the open body for whoever takes it first.
     Large(Arc<Handover>),
-}
-
-/// What memory alone can answer, at once.
-#[derive(Debug)]
-pub enum Remembered {
-    /// Within its time.
-    Fresh(Arc<Held>),
-    Absent,
 }
 
 /// What a lookup at the bucket gives to all that joined it.
@@ -101,30 +94,6 @@ impl Gateway {
                 answered
             }
         }
-    }
-
-    /// What memory can answer without a question to anybody. It counts once it is
-    /// [an answer](Gateway::count_remembered).
-    pub fn remembered(&self, key: &DocumentKey) -> Option<Remembered> {
-        let (at, now) = (key.object(), self.clock.now());
-        // A key is either there or absent, and most that are asked for are there.
-        match self.memory.document(at) {
-            Some(held) => match self.freshness.of(&held, now) {
-                Age::Fresh { .. } => Some(Remembered::Fresh(held)),
-                Age::StaleAndAsked | Age::Stale | Age::Expired => None,
-            },
-            None => self.is_known_absent(at, now).then_some(Remembered::Absent),
-        }
-    }
-
-    /// What was remembered becomes an answer.
-    pub fn count_remembered(&self, key: &DocumentKey, remembered: &Remembered) -> How {
-        let (how, outcome) = match remembered {
-            Remembered::Fresh(_) => (How::Hit(Place::Memory), Outcome::Hit),
-            Remembered::Absent => (How::NegativeHit, Outcome::NegativeHit),
-        };
-        self.count(kind_of(key), Tier::Memory, outcome);
-        how
     }
 
     /// What the bucket says, in one lookup for all that ask at once; else `stale`. Counts the bucket

@@ -24,6 +24,7 @@ mod pass;
 mod progress;
 mod pulse;
 mod reader;
+mod remembered;
 mod removal;
 mod rescue;
 pub mod served;

@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicI64;
 
 use prometheus::{IntCounter, IntGauge, Registry};
 
-use crate::lane::Lanes;
+use crate::lane::{LANES, Lanes};
 use labels::*;
 use scrape::Refreshers;
 use table::{Counters, Gauges, Histograms};
@@ -109,15 +109,17 @@ impl Metrics {
                 "Requests that are over; status other: the client left before there was an answer",
                 labels::can_be_answered,
             ),
-            http_request_seconds: Histograms::spread(
+            http_request_seconds: Histograms::new(
                 r,
+                LANES,
                 "http_request_duration_seconds",
                 "From the request's head to the last byte handed to the connection",
                 SECONDS,
                 |_| true,
             ),
-            http_first_byte_seconds: Histograms::spread(
+            http_first_byte_seconds: Histograms::new(
                 r,
+                LANES,
                 "http_first_byte_seconds",
                 "From the request's head to the answer's head",
                 SECONDS,
@@ -233,6 +235,7 @@ impl Metrics {
             ),
             origin_request_seconds: Histograms::new(
                 r,
+                1,
                 "origin_request_duration_seconds",
                 "From asking an origin to its answer's head",
                 SECONDS,

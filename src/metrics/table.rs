@@ -137,13 +137,23 @@ fn add(into: &mut proto::Metric, other: &proto::Metric) {
 
 impl<L: Labels> Counters<L> {
     pub(super) fn new(r: &Registry, name: &str, help: &str, primed: impl Fn(L) -> bool) -> Self {
-        Self::over(r, families(1, || counters::<L>(name, help)), primed)
+        Self::over_lanes(r, 1, name, help, primed)
     }
 
     /// Counters that every request counts on.
     pub(super) fn spread(r: &Registry, name: &str, help: &str, primed: impl Fn(L) -> bool) -> Self {
-        let families = families(lane::LANES, || counters::<L>(name, help));
-        Self::over(r, families, primed)
+        Self::over_lanes(r, lane::LANES, name, help, primed)
+    }
+
+    fn over_lanes(
+        r: &Registry,
+        lanes: usize,
+        name: &str,
+        help: &str,
+        primed: impl Fn(L) -> bool,
+    ) -> Self {
+        let counters = || IntCounterVec::new(opts(name, help), L::NAMES);
+        Self::over(r, families(lanes, counters), primed)
     }
 
     /// The sum over all combinations that `counts`.
@@ -172,46 +182,24 @@ impl<L: Labels> Gauges<L> {
 }
 
 impl<L: Labels> Histograms<L> {
+    /// `lanes`: one, or all where every request counts in it.
     pub(super) fn new(
         r: &Registry,
+        lanes: usize,
         name: &str,
         help: &str,
         buckets: &[f64],
         primed: impl Fn(L) -> bool,
     ) -> Self {
-        let families = families(1, || histograms::<L>(name, help, buckets));
-        Self::over(r, families, primed)
-    }
-
-    /// Histograms that every request counts in.
-    pub(super) fn spread(
-        r: &Registry,
-        name: &str,
-        help: &str,
-        buckets: &[f64],
-        primed: impl Fn(L) -> bool,
-    ) -> Self {
-        let families = families(lane::LANES, || histograms::<L>(name, help, buckets));
-        Self::over(r, families, primed)
+        let opts = HistogramOpts::new(format!("{PREFIX}{name}"), help).buckets(buckets.to_vec());
+        let histograms = || HistogramVec::new(opts.clone(), L::NAMES);
+        Self::over(r, families(lanes, histograms), primed)
     }
 }
 
 fn families<F>(lanes: usize, family: impl Fn() -> prometheus::Result<F>) -> Vec<F> {
     let family = || family().expect("a metric's definition is constant");
     (0..lanes).map(|_| family()).collect()
-}
-
-fn counters<L: Labels>(name: &str, help: &str) -> prometheus::Result<IntCounterVec> {
-    IntCounterVec::new(opts(name, help), L::NAMES)
-}
-
-fn histograms<L: Labels>(
-    name: &str,
-    help: &str,
-    buckets: &[f64],
-) -> prometheus::Result<HistogramVec> {
-    let opts = HistogramOpts::new(format!("{PREFIX}{name}"), help).buckets(buckets.to_vec());
-    HistogramVec::new(opts, L::NAMES)
 }
 
 pub(super) fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {

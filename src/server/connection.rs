@@ -21,9 +21,10 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::gate::{Gate, Read};
 use super::stream::Stream;
 use super::takings::Takings;
-use super::turns::{Gate, Read, Turn};
+use super::turn::Turn;
 use super::warmth::Warmth;
 use crate::body::{Outbox, Piece};
 use crate::http::Desk;

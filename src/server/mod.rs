@@ -5,11 +5,13 @@
 
 mod connection;
 mod drain;
+mod framing;
+mod gate;
 mod listen;
 mod memory;
 mod stream;
 mod takings;
-mod turns;
+mod turn;
 mod warmth;
 
 use std::future::ready;
@@ -41,7 +43,7 @@ use crate::tier::disk::{self, DiskTier};
 
 use connection::Connection;
 use listen::{ListenError, Socket};
-use turns::{Lasting, Turn};
+use turn::{Lasting, Turn};
 
 /// A client sends a request's head within this, also the next one on a kept connection.
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
@@ -263,7 +265,7 @@ fn serve(
     for (socket, face) in faces.chain(metrics.map(|socket| (socket, Face::Metrics))) {
         let leaving = builder.graceful_shutdown_signal();
         let (front, keep_alive) = (Arc::clone(&front), config.server.keep_alive);
-        let is_prompt = face == Face::Cache && keep_alive > turns::SHOW_EVERY;
+        let is_prompt = face == Face::Cache && keep_alive > gate::SHOW_EVERY;
         let at_worker = move || {
             let desk = Rc::new(Desk::new(Arc::clone(&front)));
             let serving = speak_http(Rc::clone(&desk), face, keep_alive, leaving.clone());

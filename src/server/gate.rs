@@ -6,19 +6,16 @@
 //! behind it is answered without its body, and the client takes the next answer for that body. Here
 //! the codec is not shown a request before the one in front of it is answered; nothing else changes.
 
-use std::cell::{Cell, RefCell};
 use std::io;
 use std::mem::MaybeUninit;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use actix_web::body::{BodySize, MessageBody};
-use bytes::{Bytes, BytesMut};
-use memchr::memchr;
+use bytes::BytesMut;
 use tokio::io::ReadBuf;
 
+use super::framing::{Place, body, framing, head_end, whole_head};
+use super::turn::Turn;
 use crate::http::plain::Plain;
 
 /// Bytes kept of requests that wait; a client that has more waits with them. Read on at all only to
@@ -31,69 +28,6 @@ const LONGEST_HEAD: usize = 128 * 1024;
 /// A codec that is not shown a request for longer takes its client for idle or slow. So it sees the
 /// first one of each connection, and then one each second.
 pub const SHOW_EVERY: Duration = Duration::from_secs(1);
-
-/// Whose turn it is: the client's, to ask, or ours, to answer. Clones are of the same connection.
-#[derive(Debug, Clone)]
-pub struct Turn(Rc<State>);
-
-#[derive(Debug)]
-struct State {
-    answered: Cell<bool>,
-    /// The codec has handed over everything of the answers so far.
-    flushed: Cell<bool>,
-    waiting: RefCell<Option<Waker>>,
-}
-
-/// An answer on its way. Dropped, it is over and the client's turn has come.
-#[derive(Debug)]
-pub struct Answering(Turn);
-
-impl Turn {
-    /// To be kept until the last byte of the answer is with the codec.
-    pub fn answering(&self) -> Answering {
-        Answering(self.clone())
-    }
-}
-
-pin_project_lite::pin_project! {
-    /// A body that ends a turn: the codec drops it when it has all of it.
-    pub struct Lasting<B> {
-        #[pin]
-        body: B,
-        answering: Option<Answering>,
-    }
-}
-
-impl<B> Lasting<B> {
-    pub fn new(body: B, answering: Option<Answering>) -> Self {
-        Self { body, answering }
-    }
-}
-
-impl<B: MessageBody> MessageBody for Lasting<B> {
-    type Error = B::Error;
-
-    fn size(&self) -> BodySize {
-        self.body.size()
-    }
-
-    fn poll_next(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        self.project().body.poll_next(cx)
-    }
-}
-
-impl Drop for Answering {
-    fn drop(&mut self) {
-        let state = &self.0.0;
-        state.answered.set(true);
-        if let Some(waker) = state.waiting.take() {
-            waker.wake();
-        }
-    }
-}
 
 /// What stands between a connection's bytes and the codec.
 #[derive(Debug)]
@@ -117,26 +51,10 @@ pub enum Read {
     Answered,
 }
 
-/// Where in a request the next byte belongs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Head,
-    Body {
-        left: u64,
-    },
-    /// Only the codec can tell, and so it is shown everything.
-    Unknown,
-}
-
 impl Default for Gate {
     fn default() -> Self {
-        let state = State {
-            answered: Cell::new(true),
-            flushed: Cell::new(false),
-            waiting: RefCell::default(),
-        };
         Self {
-            turn: Turn(Rc::new(state)),
+            turn: Turn::default(),
             place: Place::Head,
             head: Vec::new(),
             held: BytesMut::new(),
@@ -150,10 +68,9 @@ impl Gate {
         self.turn.clone()
     }
 
-    /// The codec has nothing more to send, for now.
+    /// See [`Turn::note_flushed`].
     pub fn note_flushed(&self) {
-        let state = &self.turn.0;
-        state.flushed.set(state.answered.get());
+        self.turn.note_flushed();
     }
 
     /// Reads what may be let through. `read` is the connection's own way of reading; `prompt` may
@@ -205,17 +122,14 @@ impl Gate {
 
     /// The next byte begins a request, and the one before has no answer yet.
     fn is_shut(&self) -> bool {
-        self.is_at_request() && !self.turn.0.answered.get()
+        self.is_at_request() && !self.turn.is_answered()
     }
 
     /// The codec waits for a request and has nothing to send. A plain one was its last, so that it
     /// keeps the connection, and so recently that its timers are right.
     fn is_idle(&self) -> bool {
         let is_recent = |since: Instant| since.elapsed() < SHOW_EVERY;
-        let State {
-            answered, flushed, ..
-        } = &*self.turn.0;
-        flushed.get() && answered.get() && self.plain_since.is_some_and(is_recent)
+        self.turn.is_over() && self.plain_since.is_some_and(is_recent)
     }
 
     /// Lets nothing through, and goes on reading to see whether the client leaves.
@@ -238,7 +152,7 @@ impl Gate {
         // Most clients wait for their answer before they ask again. What they send then wakes this
         // task by itself, and to be woken for nothing would cost as much as half a request.
         if !self.held.is_empty() {
-            self.turn.0.waiting.replace(Some(cx.waker().clone()));
+            self.turn.wake(cx.waker());
         }
         Poll::Pending
     }
@@ -289,83 +203,15 @@ impl Gate {
     /// A request is shown to the codec; behind its head comes `next`.
     fn begin_turn(&mut self, next: Place) {
         self.place = next;
-        self.turn.0.answered.set(false);
-        self.turn.0.flushed.set(false);
+        self.turn.begin();
     }
-}
-
-fn body(left: u64) -> Place {
-    match left {
-        0 => Place::Head,
-        left => Place::Body { left },
-    }
-}
-
-/// One past the empty line that ends a head, which does not lie before `from`. A line may end
-/// without its carriage return, as the codec allows.
-fn head_end(head: &[u8], from: usize) -> Option<usize> {
-    (from..head.len()).find_map(|at| {
-        let line_before = head[..at].strip_suffix(b"\r").unwrap_or(&head[..at]);
-        (head[at] == b'\n' && line_before.ends_with(b"\n")).then_some(at + 1)
-    })
-}
-
-/// One past the end of the head at the beginning of `bytes`, and what follows it; `None`: not all of
-/// it is here. Nearly all heads come whole, and are read once, where they lie.
-fn whole_head(bytes: &[u8]) -> Option<(usize, Place)> {
-    let (mut place, mut at) = (Place::Head, 0);
-    loop {
-        let end = at + memchr(b'\n', &bytes[at..])?;
-        let line = &bytes[at..end];
-        if matches!(line, b"" | b"\r") {
-            return Some((end + 1, place));
-        }
-        if at > 0 {
-            place = framed_by(line).unwrap_or(place);
-        }
-        if place == Place::Unknown {
-            return Some((end + 1, place));
-        }
-        at = end + 1;
-    }
-}
-
-/// What follows a head (RFC 9112 §6.3). What is malformed the codec refuses, and closes.
-fn framing(head: &[u8]) -> Place {
-    let mut place = Place::Head;
-    for line in head.split(|byte| *byte == b'\n').skip(1) {
-        match framed_by(line) {
-            Some(Place::Unknown) => return Place::Unknown,
-            Some(framed) => place = framed,
-            None => {}
-        }
-    }
-    place
-}
-
-/// What one header field says of what follows the head; `None`: nothing.
-fn framed_by(line: &[u8]) -> Option<Place> {
-    if !matches!(line.first(), Some(b'c' | b'C' | b't' | b'T')) {
-        return None;
-    }
-    let colon = line.iter().position(|byte| *byte == b':')?;
-    let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-    if name.eq_ignore_ascii_case(b"transfer-encoding") {
-        return Some(Place::Unknown);
-    }
-    if !name.eq_ignore_ascii_case(b"content-length") {
-        return None;
-    }
-    let length = str::from_utf8(value)
-        .ok()
-        .and_then(|text| text.parse().ok());
-    Some(length.map_or(Place::Unknown, body))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::task::Waker;
 
     const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
     const PUT: &[u8] = b"PUT /a HTTP/1.1\r\ncontent-Length:  5 \r\n\r\nGET /";
