@@ -82,6 +82,16 @@ impl<V: Clone> Behind<V> {
         self.intents.is_empty() && self.cleared_at.is_none()
     }
 
+    /// How many keys something waits for.
+    pub fn len(&self) -> usize {
+        self.intents.len()
+    }
+
+    /// Whether a crash must not bring back what is waiting to be removed.
+    pub fn is_urgent(&self) -> bool {
+        self.urgent
+    }
+
     /// Whether a keep of `weight` bytes fits; when not, what the database has is left as it is.
     pub fn keep(&mut self, key: &ObjectKey, value: V, weight: usize) -> bool {
         let replaced = self.intents.get(key).map_or(0, |intent| intent.weight);

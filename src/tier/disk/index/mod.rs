@@ -124,16 +124,12 @@ impl Index {
     /// Whether the index will be told; when not, tell it again later.
     pub fn keep_blob(&self, key: &ObjectKey, record: BlobRecord) -> bool {
         let weight = record.etag.as_ref().map_or(0, |etag| etag.as_str().len());
-        let shared = self.shared();
-        let taken = shared.work().blobs.keep(key, record, weight);
-        shared.changed.notify_all();
-        taken
+        self.shared()
+            .enter(|work| work.blobs.keep(key, record, weight))
     }
 
     pub fn forget_blob(&self, key: &ObjectKey) {
-        let shared = self.shared();
-        shared.work().blobs.forget(key);
-        shared.changed.notify_all();
+        self.shared().enter(|work| work.blobs.forget(key));
     }
 
     /// The next blobs in the order of their keys, and where to go on; `None` at the end, and when
@@ -190,23 +186,16 @@ impl Index {
         document: &Document,
         note: impl FnOnce(&mut Behind<Document>, Document, usize),
     ) {
-        let shared = self.shared();
-        let mut work = shared.work();
         let weight = document.bytes.len();
-        if weight > MAX_DOCUMENT {
-            work.documents.forget(key);
-        } else {
-            note(&mut work.documents, document.clone(), weight);
-        }
-        drop(work);
-        shared.changed.notify_all();
+        self.shared().enter(|work| match weight {
+            0..=MAX_DOCUMENT => note(&mut work.documents, document.clone(), weight),
+            _ => work.documents.forget(key),
+        });
     }
 
     /// Gone for [`Index::document`] once this returns. Never blocks.
     pub fn forget_document(&self, key: &ObjectKey) {
-        let shared = self.shared();
-        shared.work().documents.forget(key);
-        shared.changed.notify_all();
+        self.shared().enter(|work| work.documents.forget(key));
     }
 
     /// The same of what is absent, and most likely was never there: to find the database without it
@@ -232,12 +221,14 @@ impl Index {
             return false;
         }
         let shared = self.shared();
-        let (work, late) = shared
+        shared.enter(|work| work.awaited += 1);
+        let (mut work, late) = shared
             .changed
             .wait_timeout_while(shared.work(), deadline, |work| {
                 !work.is_done() && !work.idle
             })
             .unwrap_or_else(PoisonError::into_inner);
+        work.awaited -= 1;
         drop(work);
         !late.timed_out()
     }

@@ -31,6 +31,9 @@ const WRITING: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(2);
 /// Longest wait for something to do.
 const REST: Duration = Duration::from_secs(60);
+/// Intents wait so long for others to be carried out with: a round costs a thread, a look at the files
+/// and a sync of its own, half a millisecond of a core for the one narinfo of a cold request.
+const GATHER: Duration = Duration::from_millis(100);
 /// Intents carried out at once.
 const ROUND: usize = 512;
 
@@ -64,6 +67,8 @@ pub(super) struct Work {
     /// Met by a reader; ends the use of the store.
     trouble: Option<Trouble>,
     pub stop: bool,
+    /// How many wait until all is carried out.
+    pub awaited: usize,
     /// No thread is at work: not yet started, or ended.
     pub idle: bool,
     pub was_started: bool,
@@ -85,6 +90,7 @@ impl Shared {
                 documents: Behind::new(),
                 trouble: None,
                 stop: false,
+                awaited: 0,
                 idle: true,
                 was_started: false,
             }),
@@ -102,6 +108,19 @@ impl Shared {
 
     pub fn was_started(&self) -> bool {
         self.work().was_started
+    }
+
+    /// Enters what is to be carried out, and wakes the supervisor if that is news to it.
+    pub fn enter<T>(&self, enter: impl FnOnce(&mut Work) -> T) -> T {
+        let mut work = self.work();
+        let (was_done, was_due) = (work.is_done(), work.is_due());
+        let entered = enter(&mut work);
+        let is_news = was_done || (work.is_due() && !was_due);
+        drop(work);
+        if is_news {
+            self.changed.notify_all();
+        }
+        entered
     }
 
     /// Goes up each time the database may have forgotten what it was told.
@@ -245,12 +264,12 @@ impl Shared {
     /// Carries out what waits until told to stop or something breaks.
     fn serve(&self, store: &Arc<Store>, trigger: u64) -> End {
         loop {
-            let (work, _) = self
-                .changed
-                .wait_timeout_while(self.work(), REST, |work| {
-                    work.trouble.is_none() && !work.stop && work.is_done()
-                })
-                .unwrap_or_else(PoisonError::into_inner);
+            let wait = |work, longest, idle: fn(&mut Work) -> bool| {
+                let waited = self.changed.wait_timeout_while(work, longest, idle);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            };
+            let work = wait(self.work(), REST, |work| !work.is_due() && work.is_done());
+            let work = wait(work, GATHER, |work| !work.is_due() && !work.is_done());
             match self.step(work, store, trigger) {
                 Ok(true) => {}
                 Ok(false) => return End::Stop,
@@ -306,6 +325,15 @@ impl Work {
     /// Nothing waits.
     pub fn is_done(&self) -> bool {
         self.blobs.is_empty() && self.documents.is_empty()
+    }
+
+    /// There is something to do that does not wait for others.
+    fn is_due(&self) -> bool {
+        self.stop
+            || self.trouble.is_some()
+            || (self.awaited > 0 && !self.is_done())
+            || self.documents.is_urgent()
+            || self.blobs.len().max(self.documents.len()) >= ROUND
     }
 }
 
