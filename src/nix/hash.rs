@@ -16,6 +16,9 @@ use super::base32;
 pub struct Sha256Hash([u8; 32]);
 
 impl Sha256Hash {
+    /// Characters of [`Sha256Hash::to_nix32`].
+    pub const NIX32_LEN: usize = 52;
+
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }

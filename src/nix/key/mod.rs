@@ -1,5 +1,5 @@
-//! The grammar of every key a binary cache has: one regular expression a route, all in this file,
-//! but for the files of a store path, which its hash's own alphabet decides (`store_path.rs`).
+//! The grammar of every key a binary cache has: one regular expression a route, all in this file.
+//! What is named by a hash, as most keys are, is not shown to them: its hash's own alphabet decides.
 //!
 //! A key is a request's path, and where it has one its query, and at the same time a place in the
 //! bucket and below the cache directory. So the grammar is exact and closed: what it does not
@@ -43,8 +43,6 @@ static NAMESPACE: LazyLock<Regex> = LazyLock::new(|| grammar(r"^[A-Za-z0-9][A-Za
 static NAR: LazyLock<Regex> = LazyLock::new(|| {
     grammar(r"^nar/([A-Za-z0-9._+-]+\.nar(?:\.[a-z0-9]+)?)(?:\?([!$&(-\[\]^_a-~]+))?$")
 });
-static HASHED_NAR: LazyLock<Regex> =
-    LazyLock::new(|| grammar(r"^nar/([0-9a-df-np-sv-z]{52})\.nar(?:\.[a-z0-9]+)?$"));
 static LOG: LazyLock<Regex> =
     LazyLock::new(|| grammar(r"^log/([A-Za-z0-9+._=-]+(?:\?[A-Za-z0-9+._?=-]+)?)$"));
 static REALISATION: LazyLock<Regex> =
@@ -171,19 +169,25 @@ impl Key {
                 store_path_hash,
             })
         };
-        // Most keys are narinfos, and these are canonical whatever they are.
+        let nar = |content_hash| {
+            Self::Nar(NarKey {
+                place: Place::new(namespace, text),
+                content_hash,
+            })
+        };
+        // These are canonical whatever they are.
         if let Some((kind, hash)) = of_store_path(text) {
             return Some(document(kind, Some(hash)));
+        }
+        if let Some(hash) = content_hash(text) {
+            return Some(nar(Some(hash)));
         }
         if !is_canonical(text) {
             return None;
         }
         // A look at four characters costs less than an expression.
         if text.starts_with("nar/") && is_nar(text) {
-            return Some(Self::Nar(NarKey {
-                place: Place::new(namespace, text),
-                content_hash: content_hash(text),
-            }));
+            return Some(nar(None));
         }
         other_document(text).map(|kind| document(kind, None))
     }
@@ -205,9 +209,19 @@ fn is_nar(text: &str) -> bool {
     })
 }
 
-/// The hash that the name of a NAR claims. A query makes the name mean whatever its maker likes.
+/// The hash that the name of a NAR claims: `nar/F.nar`, `nar/F.nar.xz`. A query makes the name mean
+/// whatever its maker likes.
 fn content_hash(text: &str) -> Option<Sha256Hash> {
-    Sha256Hash::from_nix32(&HASHED_NAR.captures(text)?[1])
+    let file = text
+        .strip_prefix("nar/")
+        .filter(|file| file.len() <= MAX_NAR_FILE)?;
+    let (hash, extension) = file.split_at_checked(Sha256Hash::NIX32_LEN)?;
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_nar = match extension.strip_prefix(".nar")?.strip_prefix('.') {
+        Some(packing) => !packing.is_empty() && packing.bytes().all(is_plain),
+        None => extension.len() == ".nar".len(),
+    };
+    is_nar.then(|| Sha256Hash::from_nix32(hash))?
 }
 
 /// `H.narinfo` and `H.ls`.

@@ -93,6 +93,12 @@ fn a_nar_named_by_its_hash_claims_it() {
     }
     let with_query = nar(&format!("nar/{F}.nar"), Some("hash=x")).unwrap();
     assert_eq!(with_query.content_hash(), None);
+    for (packing, is_key) in [("x".repeat(143), true), ("x".repeat(144), false)] {
+        assert_eq!(parse(&format!("nar/{F}.nar.{packing}")).is_some(), is_key);
+    }
+    for end in [".", ".XZ", ".x z", "..xz", "xz", ".nar/", "?"] {
+        assert_eq!(parse(&format!("nar/{F}.nar{end}")), None, "{end}");
+    }
 }
 
 #[test]
