@@ -9,12 +9,14 @@
 
 mod answer;
 mod multipart;
+mod place;
 mod upload;
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::endpoint::ResolveEndpoint;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
@@ -27,6 +29,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use self::answer::{Head, Said, judge};
+use self::place::Place;
 use super::super::ask::{Ask, StoreBody, StoreFacts, Stored};
 use super::super::error::{OriginError, Wait, chain};
 use super::super::limit::Class;
@@ -287,11 +290,13 @@ fn client(access: &Access<'_>, settings: &config::Bucket) -> Client {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(settings.connect_timeout)
         .build();
-    let config = aws_sdk_s3::Config::builder()
+    let region = Region::new(access.region.to_owned());
+    let place = Place::find(access, &region).map(ResolveEndpoint::into_shared_resolver);
+    let mut config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .http_client(connections(settings, access.endpoint.scheme() == "https"))
         .endpoint_url(access.endpoint.as_str())
-        .region(Region::new(access.region.to_owned()))
+        .region(region)
         .force_path_style(true)
         .credentials_provider(Credentials::new(
             access.key_id,
@@ -304,9 +309,9 @@ fn client(access: &Access<'_>, settings: &config::Bucket) -> Client {
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts)
-        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-        .build();
-    Client::from_conf(config)
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+    config.set_endpoint_resolver(place);
+    Client::from_conf(config.build())
 }
 
 /// A bounded pool: no more connections are open than slots are held, nor kept idle.
