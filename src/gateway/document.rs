@@ -20,9 +20,9 @@ use crate::range::RangeRequest;
 use super::encoding::Encoding;
 use super::epochs::Epoch;
 use super::error::GatewayError;
-use super::freshness::{Age, Freshness, REVALIDATION_PATIENCE};
+use super::freshness::{Age, REVALIDATION_PATIENCE};
 use super::reader;
-use super::served::{Answered, How, Place};
+use super::served::{Answered, How};
 use super::source::{Source, Version};
 use super::{Gateway, outcome_of};
 
@@ -53,47 +53,30 @@ impl Gateway {
     ///
     /// May be dropped at any time; the lookup at the bucket goes on for the others.
     pub async fn document(self: &Arc<Self>, key: &DocumentKey) -> Answered<Page> {
-        if let Some(remembered) = self.remembered(key) {
-            let how = self.count_remembered(key, &remembered);
-            let answer = match remembered {
-                Remembered::Fresh(held) => Lookup::Found(Page::Held(held)),
-                Remembered::Absent => Lookup::Absent,
-            };
-            return Answered { answer, how };
-        }
-        let now = self.clock.now();
-        let in_memory = self.memory.document(key.object());
-        let in_memory = in_memory.map(|held| (held, Place::Memory));
-        let Some((held, place)) = in_memory.or_else(|| self.recall(key)) else {
-            return Box::pin(self.ask_bucket(key, None)).await;
+        let remembered = self.remembered(key);
+        self.count_remembered(key, &remembered);
+        let answered = |answer, how| Answered { answer, how };
+        let (held, place, age) = match remembered {
+            Remembered::Fresh(held, place) => {
+                return answered(Lookup::Found(Page::Held(held)), How::Hit(place));
+            }
+            Remembered::Absent => return answered(Lookup::Absent, How::NegativeHit),
+            Remembered::Aged(held, place, age) => (held, place, age),
+            Remembered::Nothing => return Box::pin(self.ask_bucket(key, None)).await,
         };
-        let (tier, age) = (place.tier(), self.freshness.of(&held, now));
-        match age {
-            Age::Fresh { .. } => {
-                self.count(kind_of(key), tier, Outcome::Hit);
-                Answered {
-                    answer: Lookup::Found(Page::Held(held)),
-                    how: How::Hit(place),
-                }
-            }
-            Age::StaleAndAsked => {
-                self.count(kind_of(key), tier, Outcome::Stale);
-                Answered {
-                    answer: Lookup::Found(Page::Held(held)),
-                    how: How::Stale,
-                }
-            }
-            Age::Stale | Age::Expired => {
-                let stale = (age == Age::Stale).then_some(held);
-                let answered = Box::pin(self.ask_bucket(key, stale)).await;
-                let outcome = match answered.how {
-                    How::Stale => Outcome::Stale,
-                    _ => Outcome::Miss,
-                };
-                self.count(kind_of(key), tier, outcome);
-                answered
-            }
+        let tier = place.tier();
+        if age == Age::StaleAndAsked {
+            self.count(kind_of(key), tier, Outcome::Stale);
+            return answered(Lookup::Found(Page::Held(held)), How::Stale);
         }
+        let stale = (age == Age::Stale).then_some(held);
+        let answer = Box::pin(self.ask_bucket(key, stale)).await;
+        let outcome = match answer.how {
+            How::Stale => Outcome::Stale,
+            _ => Outcome::Miss,
+        };
+        self.count(kind_of(key), tier, outcome);
+        answer
     }
 
     /// What the bucket says, in one lookup for all that ask at once; else `stale`. Counts the bucket
@@ -148,24 +131,6 @@ impl Gateway {
                 how: forwarded(false),
             },
         }
-    }
-
-    /// What the index holds, of whatever age, for a memory that does not. Counts the misses on the
-    /// way; how old the find may be decides what it counts as.
-    fn recall(&self, key: &DocumentKey) -> Option<(Arc<Held>, Place)> {
-        let at = key.object();
-        self.count(kind_of(key), Tier::Memory, Outcome::Miss);
-        let seen = self.epochs.now(at);
-        let Some(document) = self.disk.document(at) else {
-            self.count(kind_of(key), Tier::Index, Outcome::Miss);
-            return None;
-        };
-        self.learn(key, &document.bytes);
-        let validated = Freshness::monotonic(&self.clock, document.validated);
-        let held = Arc::new(Held::new(document, validated));
-        self.epochs
-            .unless_written(at, seen, || self.memory.keep(at, Arc::clone(&held)));
-        Some((held, Place::Index))
     }
 
     /// One lookup at the bucket; what it brings is kept, unless the key was written meanwhile.
@@ -354,8 +319,10 @@ impl Gateway {
     /// Learns from a narinfo that was checked when it was kept.
     pub(super) fn learn(&self, key: &DocumentKey, bytes: &Bytes) {
         if key.kind() == DocumentKind::Narinfo
+            && let Some(url) = narinfo::url(bytes)
+            && let Some(nar) = NarKey::from_url(key.namespace(), url)
+            && self.expected.could_learn(&nar)
             && let Ok(narinfo) = Narinfo::parse(&self.store_dir, bytes)
-            && let Some(nar) = NarKey::from_url(key.namespace(), &narinfo.url)
         {
             self.expected.learn(&nar, &narinfo);
         }

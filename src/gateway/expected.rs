@@ -29,9 +29,14 @@ impl Default for Expected {
 }
 
 impl Expected {
+    /// Whether a narinfo could say anything new of this NAR.
+    pub fn could_learn(&self, nar: &NarKey) -> bool {
+        nar.content_hash().is_none()
+    }
+
     /// A narinfo was seen that speaks of this NAR.
     pub fn learn(&self, nar: &NarKey, narinfo: &Narinfo) {
-        if nar.content_hash().is_some() {
+        if !self.could_learn(nar) {
             return;
         }
         let uncompressed = narinfo.compression == Compression::None;

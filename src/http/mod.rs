@@ -16,7 +16,7 @@ mod observe;
 mod pages;
 mod past;
 pub mod plain;
-mod prompt;
+pub mod prompt;
 mod read;
 mod receive;
 mod remove;
@@ -83,6 +83,8 @@ pub struct Desk {
     front: Arc<Front>,
     watch: Rc<Watch>,
     encoder: Encoder,
+    /// Bytes of the largest body that [`Desk::prompt`] gives.
+    largest: usize,
 }
 
 /// Which of the two faces a listener shows.
@@ -235,16 +237,18 @@ impl Front {
 }
 
 impl Desk {
-    pub fn new(front: Arc<Front>) -> Self {
+    /// `largest`: bytes of a body that may go past actix.
+    pub fn new(front: Arc<Front>, largest: usize) -> Self {
         let watch = Rc::new(Watch::new(Arc::clone(&front.metrics), front.access.clone()));
         Self {
             front,
             watch,
             encoder: Encoder::default(),
+            largest,
         }
     }
 
-    /// Waits until idle connections may be closed without cutting off somebody who pushes.
+    /// Waits until idle connections may be closed without cutting off somebody.
     pub async fn until_quiet(&self) {
         self.front.leaving.until_quiet().await;
     }

@@ -141,10 +141,16 @@ impl Observed {
         }
     }
 
-    /// The answer is over: all of it is handed to the connection, with a body of so many bytes.
-    pub fn answered(mut self, status: StatusCode, sent: u64, how: How) {
-        self.note(status, Some(sent), how, how.document_source());
-        self.sent = sent;
+    /// An answer of known length is made, and goes out as a whole unless something is [left of
+    /// it](Observed::note_left).
+    pub fn answered(&mut self, status: StatusCode, len: u64, how: How) {
+        self.note(status, Some(len), how, how.document_source());
+        self.sent = len;
+    }
+
+    /// So many bytes at the end of that answer were not sent.
+    pub fn note_left(&mut self, bytes: u64) {
+        self.sent = self.sent.saturating_sub(bytes);
     }
 
     /// The answer's head is made. `promised`: see [`Answer`].

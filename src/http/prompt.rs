@@ -1,4 +1,5 @@
-//! Prompt answers: what memory alone can say to a plain request, said by the connection itself.
+//! Prompt answers: what is at hand for a plain request, said by the connection itself: documents in
+//! memory and in the index, known absences, and NARs in memory.
 //!
 //! A worker spends more on actix's decoding, dispatching and encoding than on all we do for a hit in
 //! memory (`docs/benchmarks.md`). So a connection whose codec is idle first asks here. What comes
@@ -7,86 +8,205 @@
 //! actix.
 
 use std::cell::{RefCell, RefMut};
+use std::io::IoSlice;
 use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix_web::http::header::{CONTENT_LENGTH, DATE};
 use actix_web::http::{Method, StatusCode};
+use bytes::buf::Chain;
+use bytes::{Buf, Bytes};
 
-use crate::gateway::document::{Remembered, kind_of};
-use crate::nix::key::Key;
-use crate::object::Document;
+use crate::gateway::document::{Held, Remembered, kind_of};
+use crate::gateway::served::How;
+use crate::metrics::labels::Kind;
+use crate::nix::key::{DocumentKey, Key, NarKey};
+use crate::object::ETag;
 
 use super::Desk;
 use super::error::Refusal;
+use super::leaving::Unsent;
+use super::observe::Observed;
 use super::plain::Plain;
 use super::reply::{self, Fields, Sharing, Value};
 use super::routes::{Route, route};
 
-/// In bytes. A larger document is actix's, which would else take the connection for idle while its
-/// client is still reading, and close it when `server.keep_alive` is short.
-const LARGEST: usize = 32 * 1024;
+/// An answer to be sent before anything else.
+#[derive(Debug)]
+pub struct Prompt<'a> {
+    desk: &'a Desk,
+    /// Its head, and what is small enough to be copied behind it.
+    head: RefMut<'a, Vec<u8>>,
+    /// What comes behind that.
+    body: Bytes,
+    seen: Observed,
+}
+
+/// What a client has yet to take of one. Dropped, it counts as not sent.
+#[derive(Debug)]
+pub struct Rest {
+    bytes: Chain<Bytes, Bytes>,
+    seen: Observed,
+    _unsent: Unsent,
+}
 
 impl Desk {
-    /// The whole answer to a plain request, to be sent before anything else. `None`: it is for actix.
-    pub fn prompt(&self, plain: &Plain<'_>, from: Option<IpAddr>) -> Option<RefMut<'_, Vec<u8>>> {
+    /// The whole answer to a plain request. `None`: it is for actix.
+    pub fn prompt(&self, plain: &Plain<'_>, from: Option<IpAddr>) -> Option<Prompt<'_>> {
         let front = &self.front;
         // Where reads are not for everybody, and when this server leaves, there is more to say.
         if front.sharing != Sharing::Public || front.leaving.has_begun() {
             return None;
         }
-        let routed = route(plain.path, None, &front.namespaces, true)?;
-        let Route::Object(Key::Document(key)) = routed.route else {
-            return None;
-        };
-        let remembered = front.gateway.remembered(&key)?;
-        let status = judge(plain, &remembered)?;
+        match route(plain.path, None, &front.namespaces, true)?.route {
+            Route::Object(Key::Document(key)) => self.prompt_document(plain, from, &key),
+            Route::Object(Key::Nar(key)) => self.prompt_nar(plain, from, &key),
+            _ => None,
+        }
+    }
 
-        let mut seen = self.watch.begin(&Method::GET, plain.path, from);
-        seen.kind = kind_of(&key);
-        let how = front.gateway.count_remembered(&key, &remembered);
-        let mut answer = self.encoder.begin(status);
-        seen.describe(how, &mut *answer);
+    fn prompt_document(
+        &self,
+        plain: &Plain<'_>,
+        from: Option<IpAddr>,
+        key: &DocumentKey,
+    ) -> Option<Prompt<'_>> {
+        let front = &self.front;
+        let remembered = front.gateway.remembered(key);
+        let how = remembered.how()?;
+        let status = match &remembered {
+            Remembered::Fresh(held, _) if !self.is_simple(held) => return None,
+            Remembered::Fresh(held, _) => judge(plain, Some(&held.tag))?,
+            _ if plain.if_none_match.is_none() => StatusCode::NOT_FOUND,
+            _ => return None,
+        };
+        front.gateway.count_remembered(key, &remembered);
+        let mut prompt = self.begin(plain, from, kind_of(key), status, how);
         let refused;
         let body: &[u8] = match &remembered {
-            Remembered::Fresh(held) => {
-                front.about(&key, held, false).describe(&mut *answer);
+            Remembered::Fresh(held, _) => {
+                front.about(key, held, false).describe(&mut *prompt.head);
                 &held.document.bytes
             }
-            Remembered::Absent => {
-                reply::describe_text(&mut *answer);
-                refused = reply::line(&Refusal::Absent, seen.id.as_str());
+            _ => {
+                reply::describe_text(&mut *prompt.head);
+                refused = reply::line(&Refusal::Absent, prompt.seen.id.as_str());
                 refused.as_bytes()
             }
         };
-        let body = match status {
-            StatusCode::NOT_MODIFIED => &[],
-            _ => {
-                answer.put(CONTENT_LENGTH, Value::Counted("", body.len() as u64));
-                body
-            }
-        };
-        self.encoder.end(&mut answer, body);
-        seen.answered(status, body.len() as u64, how);
-        Some(answer)
+        let body = prompt.end(status, body.len(), how).then_some(body);
+        prompt.head.extend_from_slice(body.unwrap_or_default());
+        Some(prompt)
     }
-}
 
-/// The answer's status. `None`: an encoding, a condition or the length wants a closer look.
-fn judge(plain: &Plain<'_>, remembered: &Remembered) -> Option<StatusCode> {
-    match (plain.if_none_match, remembered) {
-        (_, Remembered::Fresh(held)) if !is_simple(&held.document) => None,
-        (None, Remembered::Fresh(_)) => Some(StatusCode::OK),
-        (None, Remembered::Absent) => Some(StatusCode::NOT_FOUND),
-        (Some(tag), Remembered::Fresh(held)) => {
-            (tag.as_bytes() == held.tag.shared()).then_some(StatusCode::NOT_MODIFIED)
+    fn prompt_nar(
+        &self,
+        plain: &Plain<'_>,
+        from: Option<IpAddr>,
+        key: &NarKey,
+    ) -> Option<Prompt<'_>> {
+        let front = &self.front;
+        let (held, facts) = front.gateway.remembered_nar(key)?;
+        if held.bytes.len() > self.largest {
+            return None;
         }
-        (Some(_), Remembered::Absent) => None,
+        let status = judge(plain, facts.tag.as_ref())?;
+        let how = front.gateway.count_remembered_nar();
+        let mut prompt = self.begin(plain, from, Kind::Nar, status, how);
+        reply::describe_nar(&mut *prompt.head, &facts, front.sharing);
+        if prompt.end(status, held.bytes.len(), how) {
+            prompt.body = held.bytes.clone();
+        }
+        Some(prompt)
+    }
+
+    /// An answer that has its first lines, and wants what is said of its object.
+    fn begin(
+        &self,
+        plain: &Plain<'_>,
+        from: Option<IpAddr>,
+        kind: Kind,
+        status: StatusCode,
+        how: How,
+    ) -> Prompt<'_> {
+        let mut seen = self.watch.begin(&Method::GET, plain.path, from);
+        seen.kind = kind;
+        let mut head = self.encoder.begin(status);
+        seen.describe(how, &mut *head);
+        Prompt {
+            desk: self,
+            head,
+            body: Bytes::new(),
+            seen,
+        }
+    }
+
+    fn is_simple(&self, held: &Held) -> bool {
+        let document = &held.document;
+        document.content_encoding.is_none() && document.bytes.len() <= self.largest
     }
 }
 
-fn is_simple(document: &Document) -> bool {
-    document.content_encoding.is_none() && document.bytes.len() <= LARGEST
+/// The status of what is there. `None`: the condition wants a closer look.
+fn judge(plain: &Plain<'_>, tag: Option<&ETag>) -> Option<StatusCode> {
+    match (plain.if_none_match, tag) {
+        (None, _) => Some(StatusCode::OK),
+        (Some(asked), Some(tag)) if asked.as_bytes() == tag.shared() => {
+            Some(StatusCode::NOT_MODIFIED)
+        }
+        (Some(_), _) => None,
+    }
+}
+
+impl Prompt<'_> {
+    /// Ends the head, of an answer about so many bytes. Whether they belong to it.
+    fn end(&mut self, status: StatusCode, len: usize, how: How) -> bool {
+        let has_body = status != StatusCode::NOT_MODIFIED;
+        let len = if has_body { len as u64 } else { 0 };
+        if has_body {
+            self.head.put(CONTENT_LENGTH, Value::Counted("", len));
+        }
+        self.desk.encoder.end(&mut self.head);
+        self.seen.answered(status, len, how);
+        has_body
+    }
+
+    /// All of it, to be sent at once.
+    pub fn slices(&self) -> [IoSlice<'_>; 2] {
+        [IoSlice::new(&self.head), IoSlice::new(&self.body)]
+    }
+
+    /// What is left when so many bytes are sent; `None`: nothing.
+    pub fn after(mut self, sent: usize) -> Option<Box<Rest>> {
+        let of_head = sent.min(self.head.len());
+        let head = &self.head[of_head..];
+        self.body.advance(sent - of_head);
+        if head.is_empty() && self.body.is_empty() {
+            return None;
+        }
+        Some(Box::new(Rest {
+            bytes: Bytes::copy_from_slice(head).chain(self.body),
+            seen: self.seen,
+            _unsent: self.desk.front.leaving.note_unsent(),
+        }))
+    }
+}
+
+impl Rest {
+    /// What comes next; empty: all is sent.
+    pub fn next(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    pub fn advance(&mut self, sent: usize) {
+        self.bytes.advance(sent);
+    }
+}
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        self.seen.note_left(self.bytes.remaining() as u64);
+    }
 }
 
 /// Makes answers as they go over the wire.
@@ -115,7 +235,7 @@ impl Encoder {
         answer
     }
 
-    fn end(&self, answer: &mut Vec<u8>, body: &[u8]) {
+    fn end(&self, answer: &mut Vec<u8>) {
         let now = SystemTime::now();
         let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let mut date = self.date.borrow_mut();
@@ -127,6 +247,5 @@ impl Encoder {
         }
         answer.put(DATE, Value::Text(&date.text));
         answer.extend_from_slice(b"\r\n\r\n");
-        answer.extend_from_slice(body);
     }
 }

@@ -236,11 +236,11 @@ fn described(
 }
 
 /// What an answer about a NAR says whatever its status: GET and HEAD alike.
-fn describe_nar(headers: &mut HeaderMap, facts: &NarFacts, sharing: Sharing) {
-    put_tag(headers, facts.tag.as_ref());
-    put_date(headers, facts.last_modified.map(object::http_date).as_ref());
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(NAR));
-    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+pub fn describe_nar(fields: &mut impl Fields, facts: &NarFacts, sharing: Sharing) {
+    put_tag(fields, facts.tag.as_ref());
+    put_date(fields, facts.last_modified.map(object::http_date).as_ref());
+    fields.put(CONTENT_TYPE, Value::Static(NAR));
+    fields.put(ACCEPT_RANGES, Value::Static("bytes"));
     // Without a hash in the name nobody can promise that the bytes never change.
     let cache = match (facts.immutable, sharing) {
         (true, Sharing::Public) => "public, max-age=31536000, immutable",
@@ -248,7 +248,7 @@ fn describe_nar(headers: &mut HeaderMap, facts: &NarFacts, sharing: Sharing) {
         (false, Sharing::Public) => "public, max-age=3600",
         (false, Sharing::Private) => "private, max-age=3600",
     };
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache));
+    fields.put(CACHE_CONTROL, Value::Static(cache));
 }
 
 /// A NAR, whole or a piece of it. HEAD gets the same head, and pieces that nobody reads. `past`:

@@ -17,7 +17,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use actix_web::rt::net::{TcpStream, UnixStream};
-use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -28,6 +27,7 @@ use super::turn::Turn;
 use super::warmth::Warmth;
 use crate::body::{Outbox, Piece};
 use crate::http::Desk;
+use crate::http::prompt::Rest;
 
 /// Bytes of a body that are sent before the worker's other connections have their turn.
 const AT_ONCE: u64 = 1 << 20;
@@ -51,7 +51,7 @@ pub struct Connection {
     peer: Option<IpAddr>,
     /// Of an answer that the codec knows nothing of, what the client has yet to take. Idle connections
     /// are many, and have none.
-    rest: Option<Box<Bytes>>,
+    rest: Option<Box<Rest>>,
     /// The client will send nothing more, which we take for its having left.
     has_left: bool,
 }
@@ -156,13 +156,15 @@ impl Connection {
             },
         );
         if let Some(answer) = answer {
-            let sent = match Pin::new(stream).poll_write(cx, &answer) {
-                Poll::Ready(sent) => sent?,
-                Poll::Pending => 0,
+            let sent = stream.poll_send_both(cx, answer.slices());
+            let taken = match &sent {
+                Poll::Ready(Ok(sent)) => *sent,
+                Poll::Ready(Err(_)) | Poll::Pending => 0,
             };
-            takings.took(sent as u64, Instant::now());
-            if sent < answer.len() {
-                self.rest = Some(Box::new(Bytes::copy_from_slice(&answer[sent..])));
+            takings.took(taken as u64, Instant::now());
+            self.rest = answer.after(taken);
+            if let Poll::Ready(Err(cause)) = sent {
+                return Poll::Ready(Err(cause));
             }
         }
         read
@@ -171,12 +173,12 @@ impl Connection {
     /// Sends what is left of an answer that the codec knows nothing of.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(mut rest) = self.rest.take() {
-            let sent = Pin::new(&mut self.stream).poll_write(cx, &rest);
+            let sent = Pin::new(&mut self.stream).poll_write(cx, rest.next());
             let sent = self.bounded(cx, sent);
             if let Poll::Ready(Ok(sent)) = sent {
                 rest.advance(sent);
             }
-            self.rest = Some(rest).filter(|rest| !rest.is_empty());
+            self.rest = Some(rest).filter(|rest| !rest.next().is_empty());
             if ready!(sent)? == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

@@ -54,6 +54,9 @@ const DISCONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// actix's own default; 256 KiB was measured slower, and this bounds what a stalled reader costs.
 const WRITE_BUFFER: usize = 32 * 1024;
 
+/// Bytes that the kernel takes at once from a connection on which all answers before were taken.
+const TAKEN_AT_ONCE: usize = 32 * 1024;
+
 /// How long a start waits for the index. Clients meanwhile wait in the sockets' queues, which costs
 /// them less than a trip to the bucket for everything that the index knows; a hung index costs them
 /// no more than this.
@@ -265,11 +268,14 @@ fn serve(
     for (socket, face) in faces.chain(metrics.map(|socket| (socket, Face::Metrics))) {
         let leaving = builder.graceful_shutdown_signal();
         let (front, keep_alive) = (Arc::clone(&front), config.server.keep_alive);
-        let is_prompt = face == Face::Cache && keep_alive > gate::SHOW_EVERY;
+        let largest = match face {
+            Face::Cache => largest_prompt(keep_alive),
+            Face::Metrics => None,
+        };
         let at_worker = move || {
-            let desk = Rc::new(Desk::new(Arc::clone(&front)));
+            let desk = Rc::new(Desk::new(Arc::clone(&front), largest.unwrap_or_default()));
             let serving = speak_http(Rc::clone(&desk), face, keep_alive, leaving.clone());
-            (is_prompt.then_some(desk), serving)
+            (largest.map(|_| desk), serving)
         };
         builder = match socket {
             Socket::Tcp(listener) => builder.listen("tcp", listener, move || {
@@ -285,6 +291,14 @@ fn serve(
         };
     }
     Ok(builder.run())
+}
+
+/// Bytes of the largest body that may go past actix, which takes the connection meanwhile for idle, and
+/// closes it when it was so for long. `None`: nothing may.
+fn largest_prompt(keep_alive: Duration) -> Option<usize> {
+    let time = keep_alive.checked_sub(gate::SHOW_EVERY)?;
+    let taken = usize::try_from(takings::taken_within(time)).unwrap_or(usize::MAX);
+    (!time.is_zero()).then_some(taken.max(TAKEN_AT_ONCE))
 }
 
 /// HTTP/1.1 over our own connections, with the hook that speaks before `100 Continue`.
@@ -386,4 +400,19 @@ fn started(sockets: &[Socket], metrics: Option<&Socket>) -> Started {
         started.metrics = listener.local_addr().ok();
     }
     started
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_past_actix_is_taken_before_actix_would_close() {
+        let largest = [1, 5, 61, 120, 300].map(|secs| largest_prompt(Duration::from_secs(secs)));
+        let small = Some(TAKEN_AT_ONCE);
+        assert_eq!(
+            largest,
+            [None, small, Some(600_000), Some(600_000), Some(2_400_000)]
+        );
+    }
 }

@@ -47,10 +47,21 @@ impl Stream {
     ) -> Poll<io::Result<usize>> {
         match piece {
             Piece::Bytes(bytes) => {
-                let both = [IoSlice::new(head), IoSlice::new(bytes)];
-                Pin::new(self).poll_write_vectored(cx, &both)
+                self.poll_send_both(cx, [IoSlice::new(head), IoSlice::new(bytes)])
             }
             Piece::File { .. } => self.poll_call(cx, |socket| send(socket, head, SendFlags::MORE)),
+        }
+    }
+
+    /// Sends two slices with the same packet; the second may be empty.
+    pub fn poll_send_both(
+        &mut self,
+        cx: &mut Context<'_>,
+        both: [IoSlice<'_>; 2],
+    ) -> Poll<io::Result<usize>> {
+        match &both {
+            [head, body] if body.is_empty() => Pin::new(self).poll_write(cx, head),
+            both => Pin::new(self).poll_write_vectored(cx, both),
         }
     }
 

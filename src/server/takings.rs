@@ -13,6 +13,11 @@ const STRETCH: Duration = Duration::from_secs(60);
 /// What a client must take in each: 10 kB/s. A slower one needs a day for a gigabyte.
 const LEAST: u64 = 10_000 * STRETCH.as_secs();
 
+/// Bytes that every client has taken within so much time, or has lost its connection.
+pub fn taken_within(time: Duration) -> u64 {
+    time.as_secs() / STRETCH.as_secs() * LEAST
+}
+
 /// How fast a client takes what waits for it. Pure: time is an argument.
 #[derive(Debug, Default)]
 pub struct Takings {
@@ -112,6 +117,12 @@ mod tests {
             now += 10 * SECOND;
         }
         assert_eq!(takings.waits(now), now + STRETCH);
+    }
+
+    #[test]
+    fn what_is_taken_in_time_is_what_the_least_rate_comes_to_in_whole_stretches() {
+        let taken = [0, 59, 60, 119, 120].map(|secs| taken_within(secs * SECOND));
+        assert_eq!(taken, [0, 0, 600_000, 600_000, 1_200_000]);
     }
 
     proptest! {

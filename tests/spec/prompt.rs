@@ -1,7 +1,9 @@
 //! Kept connections: what memory answers is said by the connection itself, past the HTTP codec. Nobody
 //! can tell, whatever else is asked on the same connection.
 
-use crate::bed::{Answer, Connection, Dice, MIB, Package, Request, TestBed, get, head, put};
+use crate::bed::{
+    Answer, Built, Connection, Dice, KIB, MIB, Package, Request, TestBed, get, head, put,
+};
 
 /// What two answers to one request may differ in.
 const THEIR_OWN: [&str; 3] = ["date", "x-request-id", "cache-control"];
@@ -91,9 +93,130 @@ async fn they_are_counted_as_all_others() {
             100 * hello.narinfo_text.len() as u64,
         ),
     ] {
-        assert_eq!(bed.metric(&format!("narwharf_{series}")), value, "{series}");
+        bed.until_metric(&format!("narwharf_{series}"), value).await;
     }
     assert_eq!(bed.bucket.reads(&hello.narinfo), 1);
+}
+
+/// After a restart what the index holds is said past the codec, too, the first time and once.
+#[tokio::test]
+async fn a_narinfo_from_the_index_is_counted_as_one() {
+    let mut bed = TestBed::start().await;
+    let named_as = [
+        Package::named("hello"),
+        Package::named("store").named_as_harmonia(),
+    ];
+    let [hello, store] = named_as.map(|package| bed.bucket.publish(package));
+    for package in [&hello, &store] {
+        assert_eq!(bed.ask(get(&package.narinfo)).await.status, 200);
+    }
+    bed.restart().await;
+    let mut connection = kept(&bed).await;
+    for how in ["index", "memory"] {
+        for package in [&hello, &store] {
+            let answer = connection.ask(&get(&package.narinfo)).await;
+            assert!(answer.is(package.narinfo_text.as_bytes()));
+            let detail = format!("narwharf; hit; detail={how}");
+            assert_eq!(answer.header("cache-status"), Some(&*detail));
+        }
+    }
+    for (tier, result, value) in [
+        ("memory", "miss", 2),
+        ("index", "hit", 2),
+        ("memory", "hit", 2),
+    ] {
+        let labels = format!("{{kind=\"narinfo\",result=\"{result}\",tier=\"{tier}\"}}");
+        let series = format!("narwharf_cache_lookups_total{labels}");
+        assert_eq!(bed.metric(&series), value, "{series}");
+    }
+    // What its narinfo says of a NAR was learnt on the way.
+    let nar = connection.ask(&get(&store.nar)).await;
+    assert!(nar.is(&store.nar_bytes));
+    assert_eq!(bed.metric("narwharf_unverified_bytes_total"), 0);
+}
+
+/// A package whose NAR is in memory.
+async fn in_memory(bed: &TestBed, package: Package) -> Built {
+    let package = bed.cached(package).await;
+    for _ in 0..2 {
+        assert!(bed.ask(get(&package.nar)).await.is(&package.nar_bytes));
+    }
+    bed.until_metric("narwharf_memory_entries{cache=\"nars\"}", 1)
+        .await;
+    package
+}
+
+#[tokio::test]
+async fn a_small_nar_in_memory_is_said_the_same_way() {
+    let bed = TestBed::start().await;
+    let hello = in_memory(&bed, Package::named("hello").nar_bytes(64 * KIB)).await;
+    let tag = bed.ask(head(&hello.nar)).await;
+    let tag = tag.header("etag").expect("a tag").to_owned();
+    let mut connection = kept(&bed).await;
+    for request in [
+        get(&hello.nar),
+        get(&hello.nar).header("If-None-Match", &tag),
+        get(&hello.nar).header("If-None-Match", "\"other\""),
+        get(&hello.nar).range("bytes=10-19"),
+        head(&hello.nar),
+        get(&hello.nar),
+    ] {
+        let (new, again) = (
+            bed.ask(request.clone()).await,
+            connection.ask(&request).await,
+        );
+        let said = |answer: &Answer| {
+            assert!(!answer.cut);
+            let fields = answer.head.fields();
+            let own = |name: &str| name == "date" || name == "x-request-id";
+            let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let mut fields: Vec<_> = fields.filter(|(name, _)| !own(name)).collect();
+            fields.sort();
+            (answer.status, fields, answer.body.clone())
+        };
+        assert_eq!(said(&again), said(&new));
+    }
+    let series = "narwharf_cache_lookups_total{kind=\"nar\",result=\"hit\",tier=\"memory\"}";
+    bed.until_metric(series, 10).await;
+}
+
+/// The client takes nothing until the sockets hold no more, and a server that leaves meanwhile waits
+/// for it: to the HTTP codec that connection is idle.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nar_from_memory_that_its_client_takes_late_is_whole() {
+    const TIMES: usize = 40;
+    let mut bed = TestBed::with(|s| s.set("server.drain", "20s")).await;
+    let hello = in_memory(&bed, Package::named("hello").nar_bytes(500 * KIB)).await;
+    let mut connection = kept(&bed).await;
+    for _ in 0..TIMES {
+        connection.send(&get(&hello.nar).bytes("cache")).await;
+    }
+    for _ in 0..TIMES {
+        assert!(connection.answer("GET").await.is(&hello.nar_bytes));
+    }
+    let bytes = "narwharf_http_response_bytes_total{kind=\"nar\",source=\"memory\"}";
+    bed.until_metric(bytes, (TIMES * 500 * KIB) as u64).await;
+
+    // One that is half sent when the server is told to stop
+    let asked = get(&hello.nar).bytes("cache");
+    let mut asking = 0;
+    let before = bed.metric("narwharf_http_requests_in_flight");
+    while bed.metric("narwharf_http_requests_in_flight") == before {
+        connection.send(&asked).await;
+        asking += 1;
+        bed.until("the request was met", || {
+            bed.metric(bytes) == ((TIMES + asking) * 500 * KIB) as u64
+                || bed.metric("narwharf_http_requests_in_flight") > before
+        })
+        .await;
+    }
+    let taking = tokio::spawn(async move {
+        for _ in 0..asking {
+            assert!(connection.answer("GET").await.is(&hello.nar_bytes));
+        }
+    });
+    bed.restart_after(|_| {}).await;
+    taking.await.expect("all came whole");
 }
 
 #[tokio::test]

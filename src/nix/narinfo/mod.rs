@@ -133,6 +133,13 @@ impl Narinfo {
     }
 }
 
+/// What the `URL` of a narinfo says that is sound already.
+pub fn url(bytes: &[u8]) -> Option<&str> {
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let url = lines.find_map(|line| line.strip_prefix(b"URL: "))?;
+    str::from_utf8(url).ok()
+}
+
 /// The same narinfo with more signatures, after all that was there.
 pub fn with_signatures(bytes: &[u8], added: &[Signature]) -> Bytes {
     let mut signed = BytesMut::from(bytes);
