@@ -102,11 +102,9 @@ impl Inner {
         len: u64,
         mut grant: Grant,
     ) -> Result<BlobWriter, NoRoom> {
+        // Made when the blob is whole: readers wait for the file here, and a folder takes as long again.
         if !files::is_folder(&place.folder).map_err(NoRoom::Disk)? {
             grant.raise_to(grant.bytes() + BLOCK)?;
-            if let Some(bytes) = files::ensure_folder(&place.folder).map_err(NoRoom::Disk)? {
-                grant.spend_on_folder(bytes);
-            }
         }
         let path = self.layout.temporary(self.serial());
         let file = files::create(&path).map_err(NoRoom::Disk)?;
@@ -249,7 +247,8 @@ impl BlobWriter {
         published
     }
 
-    /// Makes the temporary file, and the sidecar if there is to be one, complete and durable.
+    /// Makes the temporary file, the folder it is for, and the sidecar if there is to be one, complete
+    /// and durable.
     fn seal(&mut self, about: &BlobFacts) -> io::Result<Option<Temporary>> {
         let len = self.written();
         if len != self.written.total() {
@@ -258,6 +257,11 @@ impl BlobWriter {
         }
         if len < self.reserved {
             self.file.set_len(len)?;
+        }
+        if let Some(bytes) = files::ensure_folder(&self.place.folder)?
+            && let Some(grant) = &mut self.grant
+        {
+            grant.spend_on_folder(bytes);
         }
         let mtime = about.last_modified.unwrap_or(UNKNOWN_TIME);
         self.file.set_times(FileTimes::new().set_modified(mtime))?;

@@ -154,6 +154,8 @@ fn survives(way: &str, sound: &Bed, damage: impl FnOnce(&Path)) {
         };
         assert_eq!(content(&blob), text.as_bytes(), "{way}");
     }
+    // Some damage shows only when something is written.
+    assert!(tier.wait_until_recovered(PATIENCE), "{way}");
     tier.close();
     drop(tier);
     let tier = bed.open();
