@@ -22,7 +22,7 @@ use super::epochs::Epoch;
 use super::error::GatewayError;
 use super::freshness::{Age, REVALIDATION_PATIENCE};
 use super::reader;
-use super::served::{Answered, How};
+use super::served::{Answered, How, Place};
 use super::source::{Source, Version};
 use super::{Gateway, outcome_of};
 
@@ -54,11 +54,14 @@ impl Gateway {
     /// May be dropped at any time; the lookup at the bucket goes on for the others.
     pub async fn document(self: &Arc<Self>, key: &DocumentKey) -> Answered<Page> {
         let remembered = self.remembered(key);
-        self.count_remembered(key, &remembered);
+        self.use_remembered(key, &remembered);
         let answered = |answer, how| Answered { answer, how };
         let (held, place, age) = match remembered {
-            Remembered::Fresh(held, place) => {
-                return answered(Lookup::Found(Page::Held(held)), How::Hit(place));
+            Remembered::Fresh(held) => {
+                return answered(Lookup::Found(Page::Held(held)), How::Hit(Place::Memory));
+            }
+            Remembered::Recalled(held, _) => {
+                return answered(Lookup::Found(Page::Held(held)), How::Hit(Place::Index));
             }
             Remembered::Absent => return answered(Lookup::Absent, How::NegativeHit),
             Remembered::Aged(held, place, age) => (held, place, age),

@@ -9,6 +9,7 @@ use crate::tier::memory::{Held, HeldNar};
 
 use super::Gateway;
 use super::document::kind_of;
+use super::epochs::Epoch;
 use super::freshness::{Age, Freshness};
 use super::hot::held_facts;
 use super::served::{How, NarFacts, Place};
@@ -16,8 +17,10 @@ use super::served::{How, NarFacts, Place};
 /// What memory knows of a document, and the index where memory does not.
 #[derive(Debug)]
 pub enum Remembered {
-    /// Within its time.
-    Fresh(Arc<Held>, Place),
+    /// In memory, within its time.
+    Fresh(Arc<Held>),
+    /// In the index, within its time; read after that epoch of its key.
+    Recalled(Arc<Held>, Epoch),
     Absent,
     /// Past its time: whoever answers by it counts what it was.
     Aged(Arc<Held>, Place, Age),
@@ -25,10 +28,19 @@ pub enum Remembered {
 }
 
 impl Remembered {
+    /// A document within its time.
+    pub fn held(&self) -> Option<&Arc<Held>> {
+        match self {
+            Self::Fresh(held) | Self::Recalled(held, _) => Some(held),
+            Self::Absent | Self::Aged(..) | Self::Nothing => None,
+        }
+    }
+
     /// How an answer came about that is made of it; `None`: it is no answer.
     pub fn how(&self) -> Option<How> {
         match self {
-            Self::Fresh(_, place) => Some(How::Hit(*place)),
+            Self::Fresh(_) => Some(How::Hit(Place::Memory)),
+            Self::Recalled(..) => Some(How::Hit(Place::Index)),
             Self::Absent => Some(How::NegativeHit),
             Self::Aged(..) | Self::Nothing => None,
         }
@@ -36,56 +48,56 @@ impl Remembered {
 }
 
 impl Gateway {
-    /// What is remembered of a document. It counts once something [comes of
-    /// it](Gateway::count_remembered). Waits for the disk where a page of the index is not in memory.
+    /// What is remembered of a document; for whoever uses it there is [more to
+    /// do](Gateway::use_remembered). Waits for the disk where a page of the index is not in memory.
     pub fn remembered(&self, key: &DocumentKey) -> Remembered {
         let (at, now) = (key.object(), self.clock.now());
         // A key is either there or absent, and most that are asked for are there.
-        let (held, place) = match self.memory.document(at) {
-            Some(held) => (held, Place::Memory),
-            None if self.is_known_absent(at, now) => return Remembered::Absent,
-            None => match self.recall(key) {
-                Some(held) => (held, Place::Index),
-                None => return Remembered::Nothing,
-            },
-        };
-        match self.freshness.of(&held, now) {
-            Age::Fresh { .. } => Remembered::Fresh(held, place),
-            age => Remembered::Aged(held, place, age),
+        if let Some(held) = self.memory.document(at) {
+            return match self.freshness.of(&held, now) {
+                Age::Fresh { .. } => Remembered::Fresh(held),
+                age => Remembered::Aged(held, Place::Memory, age),
+            };
         }
-    }
-
-    /// What the index holds, of whatever age, for a memory that does not. What is fresh is in memory
-    /// from now on.
-    fn recall(&self, key: &DocumentKey) -> Option<Arc<Held>> {
-        let at = key.object();
+        if self.is_known_absent(at, now) {
+            return Remembered::Absent;
+        }
         let seen = self.epochs.now(at);
-        let document = self.disk.document(at)?;
-        self.learn(key, &document.bytes);
+        let Some(document) = self.disk.document(at) else {
+            return Remembered::Nothing;
+        };
         let validated = Freshness::monotonic(&self.clock, document.validated);
         let held = Arc::new(Held::new(document, validated));
-        if let Age::Fresh { .. } = self.freshness.of(&held, self.clock.now()) {
-            self.epochs
-                .unless_written(at, seen, || self.memory.keep(at, Arc::clone(&held)));
+        match self.freshness.of(&held, now) {
+            Age::Fresh { .. } => Remembered::Recalled(held, seen),
+            age => Remembered::Aged(held, Place::Index, age),
         }
-        Some(held)
     }
 
-    /// Something has come of what was remembered: each tier that was passed counts as a miss, and the
-    /// one that has the answer as what it is.
-    pub fn count_remembered(&self, key: &DocumentKey, remembered: &Remembered) {
+    /// Something comes of what was remembered. Each tier that was passed counts as a miss, and the one
+    /// that has the answer as what it is; a document from the index is in memory from now on.
+    pub fn use_remembered(&self, key: &DocumentKey, remembered: &Remembered) {
         let count = |tier, outcome| self.count(kind_of(key), tier, outcome);
-        let (place, outcome) = match remembered {
-            Remembered::Absent => return count(Tier::Memory, Outcome::NegativeHit),
-            Remembered::Nothing => (Place::Index, Some(Outcome::Miss)),
-            Remembered::Fresh(_, place) => (*place, Some(Outcome::Hit)),
-            Remembered::Aged(_, place, _) => (*place, None),
-        };
-        if place == Place::Index {
-            count(Tier::Memory, Outcome::Miss);
-        }
-        if let Some(outcome) = outcome {
-            count(place.tier(), outcome);
+        match remembered {
+            Remembered::Fresh(_) => count(Tier::Memory, Outcome::Hit),
+            Remembered::Absent => count(Tier::Memory, Outcome::NegativeHit),
+            Remembered::Recalled(held, seen) => {
+                count(Tier::Memory, Outcome::Miss);
+                count(Tier::Index, Outcome::Hit);
+                let at = key.object();
+                self.learn(key, &held.document.bytes);
+                self.epochs
+                    .unless_written(at, *seen, || self.memory.keep(at, Arc::clone(held)));
+            }
+            Remembered::Aged(held, Place::Index, _) => {
+                count(Tier::Memory, Outcome::Miss);
+                self.learn(key, &held.document.bytes);
+            }
+            Remembered::Aged(..) => {}
+            Remembered::Nothing => {
+                count(Tier::Memory, Outcome::Miss);
+                count(Tier::Index, Outcome::Miss);
+            }
         }
     }
 

@@ -248,7 +248,7 @@ impl Desk {
         }
     }
 
-    /// Waits until idle connections may be closed without cutting off somebody.
+    /// Waits until idle connections may be closed without cutting off somebody who pushes.
     pub async fn until_quiet(&self) {
         self.front.leaving.until_quiet().await;
     }

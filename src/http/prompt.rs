@@ -4,7 +4,7 @@
 //! A worker spends more on actix's decoding, dispatching and encoding than on all we do for a hit in
 //! memory (`docs/benchmarks.md`). So a connection whose codec is idle first asks here. What comes
 //! back is the answer that actix would have been given, made of the same parts, counted and logged the
-//! same, and already encoded. Whatever is not plain, not in memory, or not for everybody, is left to
+//! same, and already encoded. Whatever is not plain, not at hand, or not for everybody, is left to
 //! actix.
 
 use std::cell::{RefCell, RefMut};
@@ -17,7 +17,7 @@ use actix_web::http::{Method, StatusCode};
 use bytes::buf::Chain;
 use bytes::{Buf, Bytes};
 
-use crate::gateway::document::{Held, Remembered, kind_of};
+use crate::gateway::document::kind_of;
 use crate::gateway::served::How;
 use crate::metrics::labels::Kind;
 use crate::nix::key::{DocumentKey, Key, NarKey};
@@ -25,11 +25,14 @@ use crate::object::ETag;
 
 use super::Desk;
 use super::error::Refusal;
-use super::leaving::Unsent;
 use super::observe::Observed;
 use super::plain::Plain;
 use super::reply::{self, Fields, Sharing, Value};
 use super::routes::{Route, route};
+
+/// Bytes of a body that are copied behind the head: two slices cost more than a short copy, and a copy
+/// is what a client that is slow to take it would hold.
+const COPIED: usize = 4 * 1024;
 
 /// An answer to be sent before anything else.
 #[derive(Debug)]
@@ -47,7 +50,6 @@ pub struct Prompt<'a> {
 pub struct Rest {
     bytes: Chain<Bytes, Bytes>,
     seen: Observed,
-    _unsent: Unsent,
 }
 
 impl Desk {
@@ -74,28 +76,32 @@ impl Desk {
         let front = &self.front;
         let remembered = front.gateway.remembered(key);
         let how = remembered.how()?;
-        let status = match &remembered {
-            Remembered::Fresh(held, _) if !self.is_simple(held) => return None,
-            Remembered::Fresh(held, _) => judge(plain, Some(&held.tag))?,
-            _ if plain.if_none_match.is_none() => StatusCode::NOT_FOUND,
-            _ => return None,
+        let Some(held) = remembered.held() else {
+            if plain.if_none_match.is_some() {
+                return None;
+            }
+            front.gateway.use_remembered(key, &remembered);
+            let mut prompt = self.begin(plain, from, kind_of(key), StatusCode::NOT_FOUND, how);
+            reply::describe_text(&mut *prompt.head);
+            let line = reply::line(&Refusal::Absent, prompt.seen.id.as_str());
+            prompt.end(StatusCode::NOT_FOUND, line.len(), how);
+            prompt.head.extend_from_slice(line.as_bytes());
+            return Some(prompt);
         };
-        front.gateway.count_remembered(key, &remembered);
+        let bytes = &held.document.bytes;
+        if held.document.content_encoding.is_some() || bytes.len() > self.largest {
+            return None;
+        }
+        let status = judge(plain, Some(&held.tag))?;
+        front.gateway.use_remembered(key, &remembered);
         let mut prompt = self.begin(plain, from, kind_of(key), status, how);
-        let refused;
-        let body: &[u8] = match &remembered {
-            Remembered::Fresh(held, _) => {
-                front.about(key, held, false).describe(&mut *prompt.head);
-                &held.document.bytes
+        front.about(key, held, false).describe(&mut *prompt.head);
+        if prompt.end(status, bytes.len(), how) {
+            match bytes.len() {
+                0..=COPIED => prompt.head.extend_from_slice(bytes),
+                _ => prompt.body = bytes.clone(),
             }
-            _ => {
-                reply::describe_text(&mut *prompt.head);
-                refused = reply::line(&Refusal::Absent, prompt.seen.id.as_str());
-                refused.as_bytes()
-            }
-        };
-        let body = prompt.end(status, body.len(), how).then_some(body);
-        prompt.head.extend_from_slice(body.unwrap_or_default());
+        }
         Some(prompt)
     }
 
@@ -140,11 +146,6 @@ impl Desk {
             seen,
         }
     }
-
-    fn is_simple(&self, held: &Held) -> bool {
-        let document = &held.document;
-        document.content_encoding.is_none() && document.bytes.len() <= self.largest
-    }
 }
 
 /// The status of what is there. `None`: the condition wants a closer look.
@@ -187,7 +188,6 @@ impl Prompt<'_> {
         Some(Box::new(Rest {
             bytes: Bytes::copy_from_slice(head).chain(self.body),
             seen: self.seen,
-            _unsent: self.desk.front.leaving.note_unsent(),
         }))
     }
 }

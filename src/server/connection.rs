@@ -32,7 +32,7 @@ use crate::http::prompt::Rest;
 /// Bytes of a body that are sent before the worker's other connections have their turn.
 const AT_ONCE: u64 = 1 << 20;
 
-/// Requests that are answered from memory before the worker's other connections have their turn.
+/// Requests that are answered past the codec before the worker's other connections have their turn.
 const ANSWERS_AT_ONCE: usize = 16;
 
 /// One connection. Clones of nothing: dropped, the socket is closed.
@@ -45,7 +45,7 @@ pub struct Connection {
     gate: Gate,
     outbox: Outbox,
     warmth: Warmth,
-    /// Who answers what memory can; nobody where kept connections are not wanted.
+    /// Who answers what is at hand; nobody where kept connections are not wanted.
     desk: Option<Rc<Desk>>,
     /// `None`: a unix socket's.
     peer: Option<IpAddr>,

@@ -13,7 +13,7 @@ const STRETCH: Duration = Duration::from_secs(60);
 /// What a client must take in each: 10 kB/s. A slower one needs a day for a gigabyte.
 const LEAST: u64 = 10_000 * STRETCH.as_secs();
 
-/// Bytes that every client has taken within so much time, or has lost its connection.
+/// Bytes that a client has taken within so much time at the least rate, judged by whole stretches.
 pub fn taken_within(time: Duration) -> u64 {
     time.as_secs() / STRETCH.as_secs() * LEAST
 }

@@ -103,9 +103,10 @@ impl Inner {
         mut grant: Grant,
     ) -> Result<BlobWriter, NoRoom> {
         // Made when the blob is whole: readers wait for the file here, and a folder takes as long again.
-        if !files::is_folder(&place.folder).map_err(NoRoom::Disk)? {
-            grant.raise_to(grant.bytes() + BLOCK)?;
-        }
+        let folder = match files::is_folder(&place.folder).map_err(NoRoom::Disk)? {
+            true => 0,
+            false => BLOCK,
+        };
         let path = self.layout.temporary(self.serial());
         let file = files::create(&path).map_err(NoRoom::Disk)?;
         let temporary = Temporary {
@@ -114,7 +115,7 @@ impl Inner {
         };
         self.allocate(&file, len)?;
         let about = file.metadata().map_err(NoRoom::Disk)?;
-        grant.raise_to(allocated(&about))?;
+        grant.raise_to(grant.bytes().max(allocated(&about)) + folder)?;
         let reader = File::open(&temporary.path).map_err(NoRoom::Disk)?;
         Ok(BlobWriter {
             tier: Arc::clone(self),

@@ -27,7 +27,11 @@ impl Place {
             .build();
         let rules = DefaultResolver::new();
         let found = ResolveEndpoint::resolve_endpoint(&rules, &params.ok()?).now_or_never()?;
-        found.ok().map(Self)
+        // A bucket of another kind, S3 Express, has sessions, whose requests go by other rules.
+        let found = found
+            .ok()
+            .filter(|it| !it.properties().contains_key("backend"));
+        found.map(Self)
     }
 }
 

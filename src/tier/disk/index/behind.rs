@@ -82,9 +82,9 @@ impl<V: Clone> Behind<V> {
         self.intents.is_empty() && self.cleared_at.is_none()
     }
 
-    /// How many keys something waits for.
-    pub fn len(&self) -> usize {
-        self.intents.len()
+    /// Whether so many keys wait, or so many bytes that there may soon be no room for more.
+    pub fn is_round_full(&self, size: usize) -> bool {
+        self.intents.len() >= size || self.weight >= ROUND.min(self.limit / 2)
     }
 
     /// Whether a crash must not bring back what is waiting to be removed.
@@ -294,6 +294,7 @@ mod tests {
         for n in 0..10 {
             assert!(behind.keep(&key(n), n, ROUND / 3));
         }
+        assert!(behind.is_round_full(usize::MAX));
         let mut rounds = 0;
         while !behind.is_empty() {
             let round = behind.round(usize::MAX);

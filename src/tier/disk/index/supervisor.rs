@@ -31,8 +31,8 @@ const WRITING: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(2);
 /// Longest wait for something to do.
 const REST: Duration = Duration::from_secs(60);
-/// Intents wait so long for others to be carried out with: a round costs a thread, a look at the files
-/// and a sync of its own, half a millisecond of a core for the one narinfo of a cold request.
+/// Intents wait so long for others to be carried out with: a round costs a thread and a look at the
+/// files, half a millisecond of a core for the one narinfo of a cold request.
 const GATHER: Duration = Duration::from_millis(100);
 /// Intents carried out at once.
 const ROUND: usize = 512;
@@ -333,7 +333,8 @@ impl Work {
             || self.trouble.is_some()
             || (self.awaited > 0 && !self.is_done())
             || self.documents.is_urgent()
-            || self.blobs.len().max(self.documents.len()) >= ROUND
+            || self.blobs.is_round_full(ROUND)
+            || self.documents.is_round_full(ROUND)
     }
 }
 
