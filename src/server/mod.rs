@@ -13,57 +13,35 @@ mod stream;
 mod takings;
 mod turn;
 mod warmth;
+mod workers;
 
-use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use actix_http::{HttpService, Request};
-use actix_server::{GracefulShutdownSignal, Server, ServerHandle};
-use actix_service::{ServiceFactory, ServiceFactoryExt, fn_service};
-use actix_web::HttpResponse;
-use actix_web::body::MessageBody;
+use actix_server::ServerHandle;
 use secrecy::ExposeSecret;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::gateway::{Gateway, Signing};
-use crate::http::{Desk, Face, Front};
+use crate::http::Front;
 use crate::log::Access;
 use crate::metrics::Metrics;
 use crate::nix::signature::{InvalidKey, PublicKey, SecretKey, TrustedKeys};
 use crate::origin::{self, Origin};
 use crate::tier::disk::{self, DiskTier};
 
-use connection::Connection;
 use listen::{ListenError, Socket};
-use turn::{Lasting, Turn};
-
-/// A client sends a request's head within this, also the next one on a kept connection.
-const HEAD_PATIENCE: Duration = Duration::from_secs(10);
-
-/// After a refusal whose body nobody reads, the client has this long to read the answer.
-const DISCONNECT_PATIENCE: Duration = Duration::from_secs(5);
-
-/// actix's own default; 256 KiB was measured slower, and this bounds what a stalled reader costs.
-const WRITE_BUFFER: usize = 32 * 1024;
-
-/// Bytes that the kernel takes at once from a connection on which all answers before were taken.
-const TAKEN_AT_ONCE: usize = 32 * 1024;
 
 /// How long a start waits for the index. Clients meanwhile wait in the sockets' queues, which costs
 /// them less than a trip to the bucket for everything that the index knows; a hung index costs them
 /// no more than this.
 const INDEX_PATIENCE: Duration = Duration::from_secs(1);
-
-/// Threads on which a worker waits for a cold page of a blob.
-const BLOCKING_THREADS: usize = 32;
 
 /// Where the server listens, once it does.
 #[derive(Debug, Clone, Default)]
@@ -183,7 +161,7 @@ pub fn start(config: Config, access: Access) -> Result<Running, StartError> {
         .name("server".into())
         .spawn(move || {
             actix_web::rt::System::new().block_on(async move {
-                let server = serve(&config, served, sockets, metrics_socket)?;
+                let server = workers::serve(&config, served, sockets, metrics_socket)?;
                 // The one waiting for this has failed otherwise, and says so.
                 let _ = ready.send(server.handle());
                 server.await
@@ -252,120 +230,6 @@ impl Drop for Running {
     }
 }
 
-fn serve(
-    config: &Config,
-    front: Arc<Front>,
-    sockets: Vec<Socket>,
-    metrics: Option<Socket>,
-) -> io::Result<Server> {
-    let mut builder = Server::build()
-        .workers(config.server.workers)
-        .max_concurrent_connections(config.server.max_connections)
-        .worker_max_blocking_threads(BLOCKING_THREADS)
-        .shutdown_timeout(config.server.drain.as_secs())
-        .disable_signals();
-    let faces = sockets.into_iter().map(|socket| (socket, Face::Cache));
-    for (socket, face) in faces.chain(metrics.map(|socket| (socket, Face::Metrics))) {
-        let leaving = builder.graceful_shutdown_signal();
-        let (front, keep_alive) = (Arc::clone(&front), config.server.keep_alive);
-        let largest = match face {
-            Face::Cache => largest_prompt(keep_alive),
-            Face::Metrics => None,
-        };
-        let at_worker = move || {
-            let desk = Rc::new(Desk::new(Arc::clone(&front), largest.unwrap_or_default()));
-            let serving = speak_http(Rc::clone(&desk), face, keep_alive, leaving.clone());
-            (largest.map(|_| desk), serving)
-        };
-        builder = match socket {
-            Socket::Tcp(listener) => builder.listen("tcp", listener, move || {
-                let (desk, serving) = at_worker();
-                let connect = move |stream| ready(Ok(Connection::tcp(stream, desk.clone())));
-                fn_service(connect).and_then(serving)
-            })?,
-            Socket::Unix(listener, _) => builder.listen_uds("unix", listener, move || {
-                let (desk, serving) = at_worker();
-                let connect = move |stream| ready(Ok(Connection::unix(stream, desk.clone())));
-                fn_service(connect).and_then(serving)
-            })?,
-        };
-    }
-    Ok(builder.run())
-}
-
-/// Bytes of the largest body that may go past actix, which takes the connection meanwhile for idle, and
-/// closes it when it was so for long. `None`: nothing may.
-fn largest_prompt(keep_alive: Duration) -> Option<usize> {
-    let time = keep_alive.checked_sub(gate::SHOW_EVERY)?;
-    let taken = usize::try_from(takings::taken_within(time)).unwrap_or(usize::MAX);
-    (!time.is_zero()).then_some(taken.max(TAKEN_AT_ONCE))
-}
-
-/// HTTP/1.1 over our own connections, with the hook that speaks before `100 Continue`.
-fn speak_http(
-    desk: Rc<Desk>,
-    face: Face,
-    keep_alive: Duration,
-    leaving: GracefulShutdownSignal,
-) -> impl ServiceFactory<
-    (Connection, Option<SocketAddr>),
-    Config = (),
-    Response = (),
-    Error = actix_http::error::DispatchError,
-    InitError = (),
-> {
-    let (expecting, parting) = (Rc::clone(&desk), Rc::clone(&desk));
-    HttpService::build()
-        .graceful_shutdown_signal(move || {
-            let (leaving, desk) = (leaving.clone(), Rc::clone(&parting));
-            async move {
-                leaving.notified().await;
-                desk.until_quiet().await;
-            }
-        })
-        .keep_alive(keep_alive)
-        .client_request_timeout(HEAD_PATIENCE)
-        .client_disconnect_timeout(DISCONNECT_PATIENCE)
-        .h1_allow_half_closed(false)
-        .h1_write_buffer_size(WRITE_BUFFER)
-        .on_connect_ext(|connection: &Connection, data| {
-            data.insert(connection.turn());
-            data.insert(connection.outbox());
-        })
-        .expect(fn_service(move |request| {
-            // Boxed, as the next one: what is not is part of every connection, idle ones too.
-            let desk = Rc::clone(&expecting);
-            Box::pin(expect(desk, request))
-        }))
-        .h1(fn_service(move |request| {
-            Box::pin(handle(Rc::clone(&desk), face, request))
-        }))
-}
-
-/// A refusal is an answer like any other, and ends the turn.
-async fn expect(desk: Rc<Desk>, request: Request) -> Result<Request, HttpResponse> {
-    let turn = request.conn_data::<Turn>().cloned();
-    let decided = desk.expect(request).await;
-    if decided.is_err() {
-        drop(turn.as_ref().map(Turn::answering));
-    }
-    decided
-}
-
-async fn handle(
-    desk: Rc<Desk>,
-    face: Face,
-    request: Request,
-) -> Result<HttpResponse<impl MessageBody>, HttpResponse> {
-    let answering = request.conn_data().map(Turn::answering);
-    let response = match face {
-        Face::Cache => desk.handle(request).await,
-        Face::Metrics => desk.handle_metrics(request).await,
-    };
-    // Until the answer is over it is not the client's turn.
-    Ok(response.map_body(|_, body| Lasting::new(body, answering)))
-}
-
 /// The keys that uploads must be signed by, and the one that signs them here.
 fn signing(settings: &config::Signing) -> Result<Signing, StartError> {
     let parse = |key: &String| {
@@ -400,19 +264,4 @@ fn started(sockets: &[Socket], metrics: Option<&Socket>) -> Started {
         started.metrics = listener.local_addr().ok();
     }
     started
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_goes_past_actix_is_taken_before_actix_would_close() {
-        let largest = [1, 5, 61, 120, 300].map(|secs| largest_prompt(Duration::from_secs(secs)));
-        let small = Some(TAKEN_AT_ONCE);
-        assert_eq!(
-            largest,
-            [None, small, Some(600_000), Some(600_000), Some(2_400_000)]
-        );
-    }
 }
