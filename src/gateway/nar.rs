@@ -16,7 +16,6 @@ use super::checked::Check;
 use super::error::GatewayError;
 use super::fill::{self, Opening};
 use super::fills::Seat;
-use super::hot::held_facts;
 use super::pass::Pass;
 use super::progress::WITHHELD;
 use super::reader;
@@ -57,15 +56,11 @@ impl Gateway {
     ///
     /// May be dropped at any time; a fill goes on for the others.
     pub async fn nar(self: &Arc<Self>, key: &NarKey) -> Answered<Nar> {
-        if let Some(held) = self.held_nar(key) {
-            self.count(Kind::Nar, Tier::Memory, Outcome::Hit);
-            let nar = Nar {
-                facts: held_facts(&held),
-                bytes: Bytes::Memory(held.bytes.clone()),
-            };
+        if let Some((held, facts)) = self.remembered_nar(key) {
+            let bytes = Bytes::Memory(held.bytes.clone());
             return Answered {
-                answer: Lookup::Found(nar),
-                how: How::Hit(Place::Memory),
+                answer: Lookup::Found(Nar { facts, bytes }),
+                how: self.count_remembered_nar(),
             };
         }
         let unindexed = match self.disk.lookup(key.object()) {
@@ -102,11 +97,10 @@ impl Gateway {
     pub async fn head_nar(self: &Arc<Self>, key: &NarKey) -> Answered<NarFacts> {
         let at = key.object();
         if !self.uploads.enabled {
-            if let Some(held) = self.held_nar(key) {
-                self.count(Kind::Nar, Tier::Memory, Outcome::Hit);
+            if let Some((_, facts)) = self.remembered_nar(key) {
                 return Answered {
-                    answer: Lookup::Found(held_facts(&held)),
-                    how: How::Hit(Place::Memory),
+                    answer: Lookup::Found(facts),
+                    how: self.count_remembered_nar(),
                 };
             }
             if let BlobLookup::Hit(blob) = self.disk.lookup(at) {
