@@ -55,16 +55,15 @@ pub enum InvalidBase32 {
 
 /// The text of `bytes`: `ceil(8 * len / 5)` characters, 52 for a SHA-256.
 pub fn encode(bytes: &[u8]) -> String {
-    LEAST_SIGNIFICANT_FIRST
-        .encode(bytes)
-        .chars()
-        .rev()
-        .collect()
+    let mut text = LEAST_SIGNIFICANT_FIRST.encode(bytes).into_bytes();
+    text.reverse();
+    String::from_utf8(text).expect("the alphabet is ASCII")
 }
 
 /// The bytes of `text`. Errors: anything that [`encode`] would not have written.
 pub fn decode(text: &str) -> Result<Vec<u8>, InvalidBase32> {
-    let reversed: Vec<u8> = text.bytes().rev().collect();
+    let mut reversed = text.as_bytes().to_vec();
+    reversed.reverse();
     LEAST_SIGNIFICANT_FIRST
         .decode(&reversed)
         .map_err(|error| match error.kind {

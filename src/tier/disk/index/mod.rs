@@ -1,7 +1,7 @@
 //! The index: a hint that is written behind and may be lost at any time.
 //!
 //! ```text
-//!  keep, forget ──▶ behind (a table of intents) ──▶ supervisor ──▶ store (sled)
+//!  keep, forget ──▶ behind (a table of intents) ──▶ supervisor ──▶ store (sled, log)
 //!  lookups ◀── behind, and where it has nothing ◀─────────────────── read in place
 //! ```
 //! The supervisor is one thread. It opens the database, carries out what waits, and makes every call
@@ -12,6 +12,7 @@
 
 mod behind;
 mod compact;
+mod log;
 mod record;
 mod store;
 mod supervisor;
@@ -32,7 +33,7 @@ pub(super) use record::{BlobRecord, millis};
 pub(super) use supervisor::Place;
 use supervisor::Shared;
 
-/// The largest document kept, in bytes. Larger ones are not worth their place among sled's pages.
+/// The largest document kept, in bytes. Larger ones would crowd out many.
 pub const MAX_DOCUMENT: usize = 64 << 10;
 
 /// Bytes of memory for what the database has yet to learn, of blobs and of documents.
@@ -158,10 +159,7 @@ impl Index {
         match waiting {
             Waiting::Keep(document) => Some(document),
             Waiting::Forget => None,
-            Waiting::Nothing => {
-                let bytes = shared.read(|store| store.document(key)).flatten()?;
-                record::decode_document(&bytes)
-            }
+            Waiting::Nothing => shared.read(|store| store.document(key)).flatten(),
         }
     }
 
@@ -207,7 +205,7 @@ impl Index {
             Waiting::Keep(_) => true,
             Waiting::Forget => false,
             // Where there is no database to look into, what it will have is not known.
-            Waiting::Nothing => shared.read(|store| store.document(key)) != Some(None),
+            Waiting::Nothing => shared.read(|store| store.has_document(key)) != Some(false),
         };
         if is_there {
             self.forget_document(key);

@@ -9,12 +9,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
+use super::log::Slot;
 use crate::nix::hash::Sha256Hash;
 use crate::object::{Document, ETag};
 
 /// Version 1 had no digest.
 const BLOB_VERSION: u8 = 2;
-const DOCUMENT_VERSION: u8 = 1;
+/// Version 1 was the document itself.
+const DOCUMENT_VERSION: u8 = 2;
+/// Bytes of a document's record in sled: as much as it keeps without memory of its own.
+const DOCUMENT_LEN: usize = 22;
 
 /// What the index keeps of a blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,10 +65,47 @@ impl BlobRecord {
     }
 }
 
-pub(super) fn encode_document(document: &Document) -> Vec<u8> {
-    let mut out = Vec::with_capacity(document.bytes.len() + 128);
-    out.push(DOCUMENT_VERSION);
-    put_number(&mut out, millis(document.validated));
+/// What sled keeps of a document, which itself lies in the log. That it was checked once more with the
+/// origin changes this record only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DocumentRecord {
+    /// When it was, in milliseconds of the wall clock.
+    pub validated: u64,
+    pub slot: Slot,
+}
+
+impl DocumentRecord {
+    /// A version, then six bytes of `validated`, six of the slot's beginning (256 TiB), its length and
+    /// its checksum.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(DOCUMENT_LEN);
+        out.push(DOCUMENT_VERSION);
+        out.extend_from_slice(&self.validated.to_le_bytes()[..6]);
+        out.extend_from_slice(&self.slot.at.to_le_bytes()[..6]);
+        out.extend_from_slice(&self.slot.len.to_le_bytes());
+        out.extend_from_slice(&self.slot.checksum.to_le_bytes());
+        out
+    }
+
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut fields = Fields::of(bytes, DOCUMENT_VERSION)?;
+        let record = Self {
+            validated: fields.short_number()?,
+            slot: Slot {
+                at: fields.short_number()?,
+                len: fields.half_number()?,
+                checksum: fields.half_number()?,
+            },
+        };
+        fields.0.is_empty().then_some(record)
+    }
+}
+
+/// A document as the log has it: its key, so that no other is taken for it, and all of it but the time
+/// of its last check.
+pub(super) fn encode_document(key: &str, document: &Document) -> Vec<u8> {
+    let mut out = Vec::with_capacity(key.len() + document.bytes.len() + 128);
+    put_text(&mut out, Some(key));
     match document.last_modified {
         Some(time) => {
             out.push(1);
@@ -79,16 +120,24 @@ pub(super) fn encode_document(document: &Document) -> Vec<u8> {
     out
 }
 
-pub(super) fn decode_document(bytes: &[u8]) -> Option<Document> {
-    let mut fields = Fields::of(bytes, DOCUMENT_VERSION)?;
-    let validated = fields.time()?;
+/// The key of a record of the log.
+pub(super) fn key_of(record: &[u8]) -> Option<&str> {
+    Fields(record).text()?
+}
+
+/// The document of a record of the log; `None`: it is no record, or not of `key`.
+pub(super) fn decode_document(key: &str, validated: u64, record: &[u8]) -> Option<Document> {
+    let mut fields = Fields(record);
+    if fields.text()? != Some(key) {
+        return None;
+    }
     let last_modified = if fields.flag()? {
         Some(fields.time()?)
     } else {
         None
     };
     Some(Document {
-        validated,
+        validated: UNIX_EPOCH.checked_add(Duration::from_millis(validated))?,
         last_modified,
         etag: fields.etag()?,
         content_type: fields.text()?.map(str::to_owned),
@@ -135,6 +184,18 @@ impl<'a> Fields<'a> {
         Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
     }
 
+    /// Of six bytes.
+    fn short_number(&mut self) -> Option<u64> {
+        let mut bytes = [0; 8];
+        bytes[..6].copy_from_slice(self.take(6)?);
+        Some(u64::from_le_bytes(bytes))
+    }
+
+    /// Of four.
+    fn half_number(&mut self) -> Option<u32> {
+        Some(u32::from_le_bytes(self.take(4)?.try_into().ok()?))
+    }
+
     fn flag(&mut self) -> Option<bool> {
         match self.take(1)? {
             [0] => Some(false),
@@ -152,7 +213,7 @@ impl<'a> Fields<'a> {
     }
 
     fn text(&mut self) -> Option<Option<&'a str>> {
-        let len = u32::from_le_bytes(self.take(4)?.try_into().ok()?);
+        let len = self.half_number()?;
         if len == u32::MAX {
             return Some(None);
         }
@@ -192,7 +253,18 @@ mod tests {
         }
 
         #[test]
+        fn a_documents_place_is_read_as_it_was_written_and_lies_within_sleds_own_memory(
+            validated in 0u64..1 << 48, at in 0u64..1 << 48, len: u32, checksum: u32,
+        ) {
+            let record = DocumentRecord { validated, slot: Slot { at, len, checksum } };
+            let encoded = record.encode();
+            prop_assert_eq!(DocumentRecord::decode(&encoded), Some(record));
+            prop_assert!(encoded.len() <= DOCUMENT_LEN);
+        }
+
+        #[test]
         fn a_document_is_read_as_it_was_written(
+            key in "[a-z]{1,60}",
             bytes in prop::collection::vec(any::<u8>(), 0..300),
             etag in etag(),
             last_modified in prop::option::of(time()),
@@ -203,13 +275,17 @@ mod tests {
             let document = Document {
                 bytes: bytes.into(), etag, last_modified, content_type, content_encoding, validated,
             };
-            prop_assert_eq!(decode_document(&encode_document(&document)), Some(document));
+            let record = encode_document(&key, &document);
+            prop_assert_eq!(key_of(&record), Some(key.as_str()));
+            prop_assert_eq!(decode_document("other key", millis(validated), &record), None);
+            prop_assert_eq!(decode_document(&key, millis(validated), &record), Some(document));
         }
 
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = BlobRecord::decode(&bytes);
-            let _ = decode_document(&bytes);
+            let _ = DocumentRecord::decode(&bytes);
+            let _ = decode_document("key", 0, &bytes);
         }
     }
 

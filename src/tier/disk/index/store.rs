@@ -1,5 +1,5 @@
-//! sled, and the only file that knows it: two trees, and a wall around what sled does when its
-//! files are broken.
+//! sled, and the only file that knows it: a tree of blobs, a tree of where the documents lie in the log
+//! beside it, and a wall around what sled does when its files are broken.
 //!
 //! Measured on 0.34.7: after a power cut `open` may return an error or panic; a truncated file
 //! panics, sometimes only when the page is read; a full disk fails every later write until the
@@ -16,12 +16,16 @@ use std::thread;
 use std::time::Duration;
 
 use super::behind::Round;
-use super::record::{BlobRecord, encode_document};
+use super::log::{Log, Slot};
+use super::record::{BlobRecord, DocumentRecord, decode_document, encode_document, key_of, millis};
+use crate::nix::hash::Sha256Hash;
 use crate::nix::key::ObjectKey;
 use crate::object::Document;
 
 /// Written data is synced at least so often.
 const FLUSH_EVERY_MS: u64 = 500;
+/// The file of the log, in sled's directory, so that both are moved and removed together.
+const LOG: &str = "documents";
 
 /// Why the database did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +63,9 @@ impl Trouble {
 pub(super) struct Store {
     db: sled::Db,
     blobs: sled::Tree,
+    /// By [`short`] keys.
     documents: sled::Tree,
+    log: Log,
 }
 
 impl Store {
@@ -73,7 +79,9 @@ impl Store {
                 .open()?;
             Ok(Self {
                 blobs: db.open_tree("blobs")?,
-                documents: db.open_tree("documents")?,
+                documents: db.open_tree("places")?,
+                // Not before sled has locked the directory: it has one writer.
+                log: Log::open(&dir.join(LOG))?,
                 db,
             })
         })
@@ -84,9 +92,22 @@ impl Store {
         Ok(found.and_then(|bytes| BlobRecord::decode(&bytes)))
     }
 
-    /// The stored form of a document; [`super::record`] reads it.
-    pub fn document(&self, key: &ObjectKey) -> Result<Option<sled::IVec>, Trouble> {
-        guarded(|| Ok(self.documents.get(key.as_str())?))
+    pub fn document(&self, key: &ObjectKey) -> Result<Option<Document>, Trouble> {
+        let Some(found) = self.document_record(key)? else {
+            return Ok(None);
+        };
+        let record = self.log.read(found.slot)?;
+        Ok(record.and_then(|record| decode_document(key.as_str(), found.validated, &record)))
+    }
+
+    /// Whether there is a document under `key`, readable or not.
+    pub fn has_document(&self, key: &ObjectKey) -> Result<bool, Trouble> {
+        guarded(|| Ok(self.documents.contains_key(short(key.as_str()))?))
+    }
+
+    fn document_record(&self, key: &ObjectKey) -> Result<Option<DocumentRecord>, Trouble> {
+        let found = guarded(|| Ok(self.documents.get(short(key.as_str()))?))?;
+        Ok(found.and_then(|bytes| DocumentRecord::decode(&bytes)))
     }
 
     /// At most `count` blobs whose keys come after `after`. What cannot be read is `Err` with its
@@ -123,8 +144,20 @@ impl Store {
         documents: &Round<Document>,
     ) -> Result<(), Trouble> {
         guarded(|| {
-            carry_out(&self.blobs, blobs, BlobRecord::encode)?;
-            carry_out(&self.documents, documents, encode_document)?;
+            let in_full = |key: &ObjectKey| sled::IVec::from(key.as_str());
+            carry_out(&self.blobs, blobs, in_full, |_, record| Ok(record.encode()))?;
+            let mut appending = self.log.append();
+            let shortened = |key: &ObjectKey| sled::IVec::from(&short(key.as_str()));
+            carry_out(&self.documents, documents, shortened, |key, document| {
+                let record = encode_document(key.as_str(), document);
+                let slot = match self.slot_of(key, &record)? {
+                    Some(slot) => slot,
+                    None => appending.push(&record),
+                };
+                let validated = millis(document.validated);
+                Ok(DocumentRecord { validated, slot }.encode())
+            })?;
+            appending.write()?;
             if documents.urgent {
                 self.db.flush()?;
             }
@@ -132,15 +165,22 @@ impl Store {
         })
     }
 
-    /// Calls `visit` with the key and the stored form of each document.
-    pub fn each_document(
-        &self,
-        mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), Trouble>,
-    ) -> Result<(), Trouble> {
+    /// Where the log has this very record already, because only the time of its last check is new.
+    fn slot_of(&self, key: &ObjectKey, record: &[u8]) -> Result<Option<Slot>, Trouble> {
+        let Some(DocumentRecord { slot, .. }) = self.document_record(key)? else {
+            return Ok(None);
+        };
+        let is_alike =
+            slot.len as usize == record.len() && slot.checksum == crc32fast::hash(record);
+        let is_same = is_alike && self.log.read(slot)?.as_deref() == Some(record);
+        Ok(is_same.then_some(slot))
+    }
+
+    /// Calls `visit` with the place of each document.
+    pub fn each_document(&self, mut visit: impl FnMut(DocumentRecord)) -> Result<(), Trouble> {
         guarded(|| {
-            for item in &self.documents {
-                let (key, value) = item?;
-                visit(&key, &value)?;
+            for item in self.documents.iter().values() {
+                DocumentRecord::decode(&item?).map(&mut visit);
             }
             Ok(())
         })
@@ -157,17 +197,30 @@ impl Store {
         })
     }
 
-    /// Enters a document in its stored form.
-    pub fn put_document(&self, key: &[u8], stored: &[u8]) -> Result<(), Trouble> {
+    /// Takes over documents of another database, as far as its log has them whole. Returns how many.
+    pub fn copy_documents(&self, from: &Self, found: &[DocumentRecord]) -> Result<usize, Trouble> {
         guarded(|| {
-            self.documents.insert(key, stored)?;
-            Ok(())
+            let mut batch = sled::Batch::default();
+            let mut count = 0;
+            let mut appending = self.log.append();
+            for &DocumentRecord { validated, slot } in found {
+                let record = from.log.read(slot)?.unwrap_or_default();
+                let Some(key) = key_of(&record) else {
+                    continue;
+                };
+                let slot = appending.push(&record);
+                batch.insert(&short(key), DocumentRecord { validated, slot }.encode());
+                count += 1;
+            }
+            appending.write()?;
+            self.documents.apply_batch(batch)?;
+            Ok(count)
         })
     }
 
     /// Bytes of its files.
     pub fn size(&self) -> Result<u64, Trouble> {
-        guarded(|| Ok(self.db.size_on_disk()?))
+        guarded(|| Ok(self.db.size_on_disk()? + self.log.len()))
     }
 
     /// Syncs and closes. The files may be opened again once this has returned.
@@ -190,8 +243,9 @@ pub(super) struct Listed {
 fn carry_out<V>(
     tree: &sled::Tree,
     round: &Round<V>,
-    encode: impl Fn(&V) -> Vec<u8>,
-) -> Result<(), sled::Error> {
+    name: impl Fn(&ObjectKey) -> sled::IVec,
+    mut encode: impl FnMut(&ObjectKey, &V) -> Result<Vec<u8>, Trouble>,
+) -> Result<(), Trouble> {
     if round.clear {
         tree.clear()?;
     }
@@ -201,11 +255,19 @@ fn carry_out<V>(
     let mut batch = sled::Batch::default();
     for (key, value) in &round.changes {
         match value {
-            Some(value) => batch.insert(key.as_str(), encode(value)),
-            None => batch.remove(key.as_str()),
+            Some(value) => batch.insert(name(key), encode(key, value)?),
+            None => batch.remove(name(key)),
         }
     }
-    tree.apply_batch(batch)
+    Ok(tree.apply_batch(batch)?)
+}
+
+/// What a document's place is kept under: eight bytes for forty, so that the places of a million
+/// documents lie in 64 MiB of sled's memory. The record in the log has the key in full; of two keys
+/// that are the same in short, the one kept last is there.
+fn short(key: &str) -> [u8; 8] {
+    let digest = Sha256Hash::of(key.as_bytes());
+    *digest.as_bytes().first_chunk().expect("it has 32 bytes")
 }
 
 fn read_key(raw: &[u8]) -> Option<ObjectKey> {

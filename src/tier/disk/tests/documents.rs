@@ -96,20 +96,65 @@ fn without_an_index_documents_live_in_memory() {
     assert_eq!(found.map(|found| found.bytes), Some(Bytes::from("late")));
 }
 
-/// sled's files never shrink, so an index that has grown too large is copied.
+#[test]
+fn a_document_that_was_only_checked_again_is_not_written_again() {
+    let bed = Bed::new();
+    let tier = bed.open();
+    let mut checked = document("StorePath: …");
+    for second in 0..20 {
+        checked.validated = UNIX_EPOCH + Duration::from_secs(second);
+        tier.keep_document(&narinfo(), &checked);
+        assert!(tier.inner.index.wait_until_told(PATIENCE));
+    }
+    let once = log_len(&bed);
+    assert!((1..300).contains(&once), "{once} bytes");
+    let tier = reopened(&bed, tier);
+    assert_eq!(tier.document(&narinfo()), Some(checked));
+    tier.keep_document(&narinfo(), &document("StorePath: ………"));
+    assert!(tier.inner.index.wait_until_told(PATIENCE));
+    assert!(log_len(&bed) > once, "a new text is written");
+}
+
+/// A crash may leave places of documents that never came to lie there, and others in their stead.
+#[test]
+fn documents_whose_bytes_are_lost_are_not_there_and_can_be_kept_anew() {
+    let bed = Bed::new();
+    let tier = bed.open();
+    let nth = |n: usize| key(&format!("log/{n}.drv"));
+    for n in 0..10 {
+        tier.keep_document(&nth(n), &document("of equal length"));
+    }
+    tier.close();
+    drop(tier);
+    let log = bed.path("index/documents");
+    let mut bytes = std::fs::read(&log).unwrap();
+    let record = bytes.len() / 10;
+    bytes.truncate(5 * record + 1);
+    bytes.rotate_left(record);
+    std::fs::write(&log, bytes).unwrap();
+    let tier = bed.open();
+    for n in 0..10 {
+        assert_eq!(tier.document(&nth(n)), None, "{n}");
+        tier.keep_document(&nth(n), &document("anew"));
+    }
+    let tier = reopened(&bed, tier);
+    for n in 0..10 {
+        let found = tier.document(&nth(n)).expect("it was kept anew");
+        assert_eq!(found.bytes, "anew");
+    }
+    assert_eq!(tier.index_state(), State::Ok);
+}
+
+/// sled's files and the log never shrink, so an index that has grown too large is copied.
 #[test]
 fn an_index_that_grew_too_large_keeps_all_blobs_and_the_documents_checked_last() {
-    const DOCUMENTS: u64 = 2_500;
+    const DOCUMENTS: u64 = 3_000;
     let mut bed = Bed::new();
     bed.settings.index_size = 64 * MIB;
     let (tier, metrics) = bed.open_counting();
     let blob = key("nar/hello.nar");
     put(&tier, &blob, b"hello");
     let nth = |n: u64| key(&format!("log/{n}.drv"));
-    let size = || -> u64 {
-        let files = std::fs::read_dir(bed.path("index")).unwrap().flatten();
-        files.map(|file| file.metadata().unwrap().len()).sum()
-    };
     for n in 0..DOCUMENTS {
         let mut checked = document(&"x".repeat(20_000));
         checked.validated = UNIX_EPOCH + Duration::from_secs(n);
@@ -119,7 +164,8 @@ fn an_index_that_grew_too_large_keeps_all_blobs_and_the_documents_checked_last()
         }
     }
     tier.inner.index.wait_for_generation(2);
-    assert!(size() <= bed.settings.index_size, "{} bytes", size());
+    let size = index_len(&bed);
+    assert!(size <= bed.settings.index_size, "{size} bytes");
     assert!(tier.document(&nth(DOCUMENTS - 1)).is_some());
     assert_eq!(tier.document(&nth(0)), None);
     assert_eq!(metrics.index_rebuilds.get(), 0);
@@ -131,4 +177,43 @@ fn an_index_that_grew_too_large_keeps_all_blobs_and_the_documents_checked_last()
             .iter()
             .all(|name| !name.starts_with("index."))
     );
+}
+
+#[test]
+fn an_index_full_of_what_was_replaced_loses_nothing_by_being_made_small() {
+    const DOCUMENTS: usize = 300;
+    let mut bed = Bed::new();
+    bed.settings.index_size = 32 * MIB;
+    let tier = bed.open();
+    let nth = |n: usize| key(&format!("log/{n}.drv"));
+    let mut round = 0;
+    while tier.inner.index.generation() < 3 {
+        round += 1;
+        for n in 0..DOCUMENTS {
+            let text = format!("round {round} {}", "x".repeat(20_000));
+            tier.replace_document(&nth(n), &document(&text));
+        }
+        assert!(tier.inner.index.wait_until_told(PATIENCE));
+    }
+    for n in 0..DOCUMENTS {
+        let found = tier.document(&nth(n)).expect("all are there");
+        assert!(
+            found
+                .bytes
+                .starts_with(format!("round {round} ").as_bytes())
+        );
+    }
+    let size = index_len(&bed);
+    assert!(size <= bed.settings.index_size, "{size} bytes");
+}
+
+fn log_len(bed: &Bed) -> u64 {
+    let log = std::fs::metadata(bed.path("index/documents"));
+    log.expect("there is a log").len()
+}
+
+/// Bytes of all of its files.
+fn index_len(bed: &Bed) -> u64 {
+    let files = std::fs::read_dir(bed.path("index")).unwrap().flatten();
+    files.map(|file| file.metadata().unwrap().len()).sum()
 }
