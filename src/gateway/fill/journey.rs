@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::lookup::Lookup;
 use crate::metrics::labels::FillOutcome;
 use crate::nix::hash::Sha256Hash;
+use crate::object::ObjectMeta;
 use crate::origin::{Ask, Fetched, ObjectStream, OriginError};
 use crate::tier::disk::{BlobFacts, BlobWriter, NoRoom};
 
@@ -93,7 +94,7 @@ async fn fetch(gateway: &Arc<Gateway>, fill: &Arc<Fill>) -> Result<Came, Gateway
         return Ok(Came::Nothing(FillOutcome::Absent));
     };
     let expected = gateway.expected.hash_of(&fill.key);
-    let writer = match reserve(gateway, fill, stream.meta.len).await? {
+    let writer = match open(gateway, fill, &stream.meta, expected.is_some()).await? {
         Ok(writer) => writer,
         Err(no_room) => {
             tracing::info!(%key, %no_room, "not kept");
@@ -106,12 +107,6 @@ async fn fetch(gateway: &Arc<Gateway>, fill: &Arc<Fill>) -> Result<Came, Gateway
         last_modified: stream.meta.last_modified,
         verified: expected.is_some(),
     };
-    fill.open(Opened::now(
-        gateway.nar_facts(&fill.key, &stream.meta),
-        writer.reader(),
-        expected.is_some(),
-        Some(Version::of(&stream.meta)),
-    ));
     let source = Source::over(gateway, key, stream, expected.is_some());
     let writer = receive(gateway, fill, source, writer).await?;
     if let Some(expected) = expected {
@@ -184,22 +179,28 @@ async fn keep(gateway: &Gateway, fill: &Arc<Fill>, writer: BlobWriter, about: Bl
     }
 }
 
-/// Room for `len` bytes, or the reason why there is none: the object's removal meanwhile is one.
-/// Evicting touches the disk, so it blocks.
-async fn reserve(
-    gateway: &Gateway,
+/// Room for the object and a file that readers may follow, or the reason why there is none: its removal
+/// meanwhile is one. Evicting touches the disk, so it blocks. Readers are told from there, since their
+/// first byte waits for it.
+async fn open(
+    gateway: &Arc<Gateway>,
     fill: &Arc<Fill>,
-    len: u64,
+    meta: &ObjectMeta,
+    has_hash: bool,
 ) -> Result<Result<BlobWriter, NoRoom>, GatewayError> {
-    let (disk, key) = (gateway.disk.clone(), fill.key.object().clone());
-    let reserved = blocking(fill, move || disk.reserve(&key, len)).await?;
-    let listed = gateway.fills.find(&fill.key);
-    Ok(
-        match listed.is_some_and(|listed| Arc::ptr_eq(&listed, fill)) {
-            true => reserved,
-            false => Err(NoRoom::Removed),
-        },
-    )
+    let facts = gateway.nar_facts(&fill.key, meta);
+    let version = Version::of(meta);
+    let (gateway, filling) = (Arc::clone(gateway), Arc::clone(fill));
+    blocking(fill, move || {
+        let writer = gateway.disk.reserve(filling.key.object(), version.len)?;
+        let listed = gateway.fills.find(&filling.key);
+        if !listed.is_some_and(|listed| Arc::ptr_eq(&listed, &filling)) {
+            return Err(NoRoom::Removed);
+        }
+        filling.open(Opened::now(facts, writer.reader(), has_hash, Some(version)));
+        Ok(writer)
+    })
+    .await
 }
 
 fn version_of(fill: &Fill) -> Option<&Version> {

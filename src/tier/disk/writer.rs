@@ -52,8 +52,7 @@ pub struct BlobWriter {
     key: ObjectKey,
     place: Place,
     temporary: Temporary,
-    file: File,
-    reader: Arc<File>,
+    file: Arc<File>,
     reserved: u64,
     written: Extents,
     hash: Sha256,
@@ -116,14 +115,12 @@ impl Inner {
         self.allocate(&file, len)?;
         let about = file.metadata().map_err(NoRoom::Disk)?;
         grant.raise_to(grant.bytes().max(allocated(&about)) + folder)?;
-        let reader = File::open(&temporary.path).map_err(NoRoom::Disk)?;
         Ok(BlobWriter {
             tier: Arc::clone(self),
             key: key.clone(),
             place,
             temporary,
-            file,
-            reader: Arc::new(reader),
+            file: Arc::new(file),
             reserved: len,
             written: Extents::default(),
             hash: Sha256::new(),
@@ -161,7 +158,7 @@ impl BlobWriter {
     /// The growing file, for readers that follow by `pread` up to what is written. It stays
     /// readable after the blob was published, evicted or dropped.
     pub fn reader(&self) -> Arc<File> {
-        Arc::clone(&self.reader)
+        Arc::clone(&self.file)
     }
 
     /// Appends. Blocks. Errors: as of [`BlobWriter::write_at`].
