@@ -60,13 +60,16 @@ pub(super) fn read_small(path: &Path, at_most: u64) -> io::Result<Option<String>
     Ok(String::from_utf8(bytes).ok())
 }
 
+/// Permissions of files made here, less what the umask takes.
+pub(super) const MODE: u32 = 0o640;
+
 /// Makes a file that was not there before, for reading and writing.
 pub(super) fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
         .create_new(true)
-        .mode(0o640)
+        .mode(MODE)
         .custom_flags(OFlags::NOFOLLOW.bits() as i32)
         .open(path)
 }

@@ -23,6 +23,7 @@ mod diagnose;
 mod evict;
 mod extents;
 mod files;
+mod gauges;
 mod hand;
 mod health;
 mod index;
@@ -33,6 +34,7 @@ mod notes;
 mod recover;
 mod scrub;
 mod shelves;
+mod spares;
 mod survey;
 mod walk;
 mod writer;
@@ -54,6 +56,7 @@ use hand::{Bell, Hand};
 use health::Health;
 use index::{Index, Place};
 use layout::Layout;
+use spares::Spares;
 use writing::Writing;
 
 pub use audit::{Audit, Listed, Verdict};
@@ -107,6 +110,7 @@ struct Inner {
     moves: Mutex<()>,
     writing: Writing,
     evicting: Mutex<()>,
+    spares: Spares,
     /// Bytes written to temporaries.
     written: AtomicU64,
     /// Whether the file system sets blocks aside when asked.
@@ -138,6 +142,7 @@ impl DiskTier {
             moves: Mutex::default(),
             writing: Writing::default(),
             evicting: Mutex::default(),
+            spares: Spares::default(),
             written: AtomicU64::new(0),
             preallocates: AtomicBool::new(true),
             serial: AtomicU64::new(clock_serial(&clock)),
@@ -276,6 +281,7 @@ impl Inner {
             let _moving = locked(&self.moves);
             locked(&self.claim).take();
             locked(&self.books).begin_anew();
+            self.spares.clear();
         }
         tracing::warn!(path = %self.settings.path.display(), "the cache directory is begun anew");
         self.claim()
@@ -296,6 +302,7 @@ impl Inner {
             expected: claim.was_ours,
         };
         self.index.start(place).map_err(failed)?;
+        self.spares.restock(&self.layout.tmp());
         *locked(&self.claim) = Some(claim);
         self.health.worked();
         self.bell.ring();
@@ -305,39 +312,6 @@ impl Inner {
     /// A number no temporary of this or an earlier process had.
     fn serial(&self) -> u64 {
         self.serial.fetch_add(1, Ordering::Relaxed)
-    }
-
-    fn show_metrics(self: &Arc<Self>) {
-        let inner = Arc::downgrade(self);
-        self.metrics
-            .disk_capacity_bytes
-            .set(as_gauge(self.settings.capacity));
-        self.metrics.on_scrape(move |metrics| {
-            if let Some(inner) = inner.upgrade() {
-                inner.refresh(metrics);
-            }
-        });
-    }
-
-    fn refresh(&self, metrics: &Metrics) {
-        let now = self.now_ms();
-        let written = self.written.load(Ordering::Relaxed);
-        let books = locked(&self.books);
-        let idle = books
-            .shelves
-            .peek()
-            .map_or(0, |entry| now.saturating_sub(entry.used) / 1000);
-        metrics
-            .disk_bytes
-            .set(as_gauge(books.shelves.bytes() + written));
-        metrics.disk_blobs.set(as_gauge(books.shelves.len() as u64));
-        metrics
-            .disk_reserved_bytes
-            .set(as_gauge(books.granted.saturating_sub(written)));
-        drop(books);
-        metrics.disk_oldest_idle_seconds.set(as_gauge(idle));
-        metrics.disk_state.set_only((self.health.state().label(),));
-        metrics.index_state.set_only((self.index.state().label(),));
     }
 }
 
@@ -381,10 +355,6 @@ fn clock_serial(clock: &Clock) -> u64 {
 /// books are counts, corrected as files are met.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn as_gauge(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 impl std::fmt::Debug for DiskTier {

@@ -107,7 +107,10 @@ impl Inner {
             false => BLOCK,
         };
         let path = self.layout.temporary(self.serial());
-        let file = files::create(&path).map_err(NoRoom::Disk)?;
+        let file = match self.spares.take(&path) {
+            Some(spare) => spare,
+            None => files::create(&path).map_err(NoRoom::Disk)?,
+        };
         let temporary = Temporary {
             path,
             is_renamed: false,
@@ -242,6 +245,7 @@ impl BlobWriter {
             Err(_) if self.claim.is_void() => {}
             Err(error) => self.tier.health.failed(error),
         }
+        self.tier.spares.restock(&self.tier.layout.tmp());
         published
     }
 
