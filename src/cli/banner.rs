@@ -99,7 +99,9 @@ impl Banner {
         }
         let keys = trust("trusted-public-keys");
         let fetch = format!("{NIX} copy --from {url}{reader}{keys} ./result");
-        example(text, "Fetch it:", &fetch);
+        let purpose =
+            "Fetch it (what no key signed that Nix trusts takes --no-check-sigs besides):";
+        example(text, purpose, &fetch);
         let keys = trust("extra-trusted-public-keys");
         let build = format!(
             "{NIX_WITH_FLAKES} build --option extra-substituters {url}{reader}{keys} nixpkgs#hello"

@@ -20,7 +20,7 @@ use super::progress::Progress;
 use super::source::Source;
 
 /// Most bytes of a growing file in one piece: a reader that is far behind then still sees within
-/// a piece's time that the fill has failed.
+/// a piece's time that the fill has failed. What is sealed cannot fail any more.
 const LONGEST_PIECE: u64 = 1 << 20;
 
 /// Chunks between the origin and a client that is passed through; each is at most 64 KiB or so.
@@ -69,7 +69,8 @@ impl Along {
         if readable <= at {
             return Err(BodyError::Short);
         }
-        let piece_len = (readable.min(self.range.end()) - at).min(LONGEST_PIECE);
+        let longest = if sealed { u64::MAX } else { LONGEST_PIECE };
+        let piece_len = (readable.min(self.range.end()) - at).min(longest);
         self.at += piece_len;
         // A reader that gets to the end has everything verified by then, if there is a hash at all;
         // a range that ends before the withheld part can be complete without.
