@@ -49,7 +49,7 @@ impl Remembered {
 
 impl Gateway {
     /// What is remembered of a document; for whoever uses it there is [more to
-    /// do](Gateway::use_remembered). Waits for the disk where a page of the index is not in memory.
+    /// do](Gateway::use_remembered). Waits for the disk where the index is not in memory.
     pub fn remembered(&self, key: &DocumentKey) -> Remembered {
         let (at, now) = (key.object(), self.clock.now());
         // A key is either there or absent, and most that are asked for are there.

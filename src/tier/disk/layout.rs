@@ -8,7 +8,7 @@
 //! nar/<2>/<64 hex>.key      with the key beside it
 //! doc/…                     the same for large documents
 //! tmp/<16 hex>.part         not yet a blob
-//! index/                    sled
+//! index/                    sled, and documents: the log of the documents that it points to
 //! quarantine/               blobs whose bytes were wrong
 //! uploads/<16 hex>.open     notes: uploads to the bucket that this process has begun
 //! ```

@@ -211,8 +211,8 @@ impl DiskTier {
         self.inner.reserve(key, len)
     }
 
-    /// The document kept under a key, however old. Does not wait for the disk except for a page of
-    /// the index that is not in memory.
+    /// The document kept under a key, however old. Waits for the disk only where what the index has of
+    /// it is in nobody's memory, sled's or the kernel's.
     pub fn document(&self, key: &ObjectKey) -> Option<Document> {
         self.inner.index.document(key)
     }
@@ -222,7 +222,8 @@ impl DiskTier {
         self.inner.index.keep_document(key, document);
     }
 
-    /// The same of one that has been written anew: the one before is gone even if this is not kept.
+    /// The same of one that has been written anew: the one before is gone even if this is not kept. Waits
+    /// for the disk as [`DiskTier::document`] does.
     pub fn replace_document(&self, key: &ObjectKey, document: &Document) {
         self.inner.index.replace_document(key, document);
     }

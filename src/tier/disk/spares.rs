@@ -2,9 +2,10 @@
 //!
 //! A client waits for its first byte while the file is made, and ext4 looks past every inode that was
 //! freed in the last minute to find one for it: in a full cache, where each blob replaces another, a
-//! quarter of a millisecond (measured). A spare is made when a writer has come to its end, and has no
-//! name until it is taken: nothing lies about, and with the process it is gone. Where a file system has
-//! no such files (`O_TMPFILE`), or `/proc` is not there to name them by, writers make their own.
+//! quarter of a millisecond (measured). A spare is made at the start, and by each writer when its blob is
+//! there, and has no name until it is taken: nothing lies about, and with the process it is gone. Where a
+//! file system has no such files (`O_TMPFILE`), or `/proc` is not there to name them by, writers make
+//! their own.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -18,7 +19,7 @@ use rustix::fs::{AtFlags, CWD, OFlags, linkat};
 use super::files::MODE;
 use super::locked;
 
-/// How many are kept: as many fills may begin at once without waiting.
+/// How many are kept at most: as many as wrote at once before.
 const MOST: usize = 8;
 
 #[derive(Default)]
@@ -27,10 +28,13 @@ pub(super) struct Spares(Mutex<Vec<File>>);
 impl Spares {
     /// Makes one more in the file system of `folder`, unless there are enough. Blocks.
     pub fn restock(&self, folder: &Path) {
-        if locked(&self.0).len() < MOST
-            && let Ok(file) = unnamed(folder)
-        {
-            locked(&self.0).push(file);
+        let has_enough = locked(&self.0).len() >= MOST;
+        if !has_enough && let Ok(file) = unnamed(folder) {
+            let mut spares = locked(&self.0);
+            // Others may have made theirs meanwhile.
+            if spares.len() < MOST {
+                spares.push(file);
+            }
         }
     }
 
@@ -46,6 +50,11 @@ impl Spares {
                 None
             }
         }
+    }
+
+    #[cfg(test)]
+    pub fn count(&self) -> usize {
+        locked(&self.0).len()
     }
 
     pub fn clear(&self) {
@@ -68,10 +77,13 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{FileExt, MetadataExt};
 
-    fn stocked(folder: &Path) -> Spares {
+    /// `None`: this file system has no unnamed files.
+    fn stocked(folder: &Path) -> Option<Spares> {
+        unnamed(folder).ok()?;
         let spares = Spares::default();
         (0..2 * MOST).for_each(|_| spares.restock(folder));
-        spares
+        assert_eq!(spares.count(), MOST);
+        Some(spares)
     }
 
     fn names(folder: &Path) -> usize {
@@ -81,7 +93,9 @@ mod tests {
     #[test]
     fn a_spare_has_a_name_only_once_it_is_taken_and_is_like_any_other_file() {
         let folder = tempfile::tempdir().unwrap();
-        let spares = stocked(folder.path());
+        let Some(spares) = stocked(folder.path()) else {
+            return;
+        };
         assert_eq!(names(folder.path()), 0);
         for n in 0..MOST {
             let path = folder.path().join(n.to_string());
@@ -102,10 +116,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mine");
         fs::write(&path, "mine").unwrap();
-        assert!(stocked(folder.path()).take(&path).is_none());
+        for at in [&path, &folder.path().join("gone/file")] {
+            let Some(spares) = stocked(folder.path()) else {
+                return;
+            };
+            assert!(spares.take(at).is_none());
+            assert_eq!(spares.count(), 0, "the others would fare no better");
+        }
         assert_eq!(fs::read(&path).unwrap(), b"mine");
-        let gone = folder.path().join("gone/file");
-        assert!(stocked(folder.path()).take(&gone).is_none());
         assert_eq!(names(folder.path()), 1);
     }
 }

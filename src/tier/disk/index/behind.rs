@@ -103,9 +103,11 @@ impl<V: Clone> Behind<V> {
     }
 
     /// Keeps a value in the place of one that is wrong, and where it does not fit forgets that one.
+    /// Either way a crash must not bring it back.
     pub fn replace(&mut self, key: &ObjectKey, value: V, weight: usize) {
-        if !self.keep(key, value, weight) {
-            self.forget(key);
+        match self.keep(key, value, weight) {
+            true => self.urgent = true,
+            false => self.forget(key),
         }
     }
 
@@ -269,6 +271,10 @@ mod tests {
         let mut behind = Behind::with_limit(3 * OVERHEAD);
         behind.replace(&key(1), "old", 3);
         assert_eq!(behind.waiting(&key(1)), Waiting::Keep("old"));
+        assert!(
+            behind.is_urgent(),
+            "a crash must not bring back the one before"
+        );
         behind.replace(&key(1), "long", 3 * OVERHEAD);
         assert_eq!(behind.waiting(&key(1)), Waiting::Forget);
         behind.keep(&key(2), "old", 3);

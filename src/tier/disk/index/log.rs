@@ -5,8 +5,8 @@
 //! and writes them all again for every few that change. With places for entries that costs little;
 //! with documents it was half of what a narinfo from the index cost.
 //!
-//! Nothing here is synced, and nothing need be: a slot tells the length and the checksum of its record,
-//! and the record its key, so what a crash, a cut or a flipped bit left behind is no record. What is
+//! A slot tells the length and the checksum of its record, and the record its key, so what a crash, a
+//! cut or a flipped bit left behind is no record, and nothing that is added need be synced. What is
 //! replaced or forgotten stays until a compaction copies the rest.
 
 use std::fs::{File, OpenOptions};
@@ -17,6 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::OFlags;
+
+/// Bytes written at once: while the file is written to, some file systems let nobody read it.
+const STRETCH: usize = 256 * 1024;
 
 /// Where a record lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,14 +60,29 @@ impl Log {
         self.end.load(Ordering::Relaxed)
     }
 
-    /// The record in `slot`; `None`: it is not there, or not whole.
+    /// The record in `slot`; `None`: it is not there, or not whole. Waits for the disk where it is not in
+    /// the page cache.
     pub fn read(&self, slot: Slot) -> io::Result<Option<Vec<u8>>> {
+        if slot.at + u64::from(slot.len) > self.len() {
+            return Ok(None);
+        }
         let mut record = vec![0; slot.len as usize];
         match self.file.read_exact_at(&mut record, slot.at) {
             Ok(()) => Ok((crc32fast::hash(&record) == slot.checksum).then_some(record)),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether `record` is what lies in `slot`.
+    pub fn holds(&self, slot: Slot, record: &[u8]) -> io::Result<bool> {
+        let may_be = slot.len as usize == record.len() && slot.checksum == crc32fast::hash(record);
+        Ok(may_be && self.read(slot)?.as_deref() == Some(record))
+    }
+
+    /// Brings what was added to the disk. Blocks.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
     }
 
     /// Begins to add records, which takes one writer at a time.
@@ -99,11 +117,22 @@ impl Appending<'_> {
         }
     }
 
-    /// What fails here is written over by the next.
+    /// Bytes to be written.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// What fails here takes no room: a full disk would be filled by each try.
     pub fn write(self) -> io::Result<()> {
-        self.log.file.write_all_at(&self.records, self.from)?;
-        let end = self.from + self.records.len() as u64;
-        self.log.end.store(end, Ordering::Relaxed);
+        let mut at = self.from;
+        for stretch in self.records.chunks(STRETCH) {
+            if let Err(error) = self.log.file.write_all_at(stretch, at) {
+                let _ = self.log.file.set_len(self.from);
+                return Err(error);
+            }
+            at += stretch.len() as u64;
+        }
+        self.log.end.store(at, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -146,6 +175,38 @@ mod tests {
         fs::write(&path, b"fiRstsec").unwrap();
         assert_eq!(log.read(slots[0]).unwrap(), None, "changed");
         assert_eq!(log.read(slots[1]).unwrap(), None, "cut off");
+    }
+
+    #[test]
+    fn only_the_very_same_record_is_held() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("documents");
+        let (log, slots) = filled(&path, &[b"first", b"again"]);
+        assert!(log.holds(slots[0], b"first").unwrap());
+        for other in [&b"again"[..], b"firs", b""] {
+            assert!(!log.holds(slots[0], other).unwrap());
+        }
+        fs::write(&path, b"FIRSTagain").unwrap();
+        assert!(!log.holds(slots[0], b"first").unwrap(), "it is lost");
+    }
+
+    /// As a full disk does, a limit of the process fails a write half-way; here the file is one that
+    /// takes none.
+    #[test]
+    fn a_write_that_fails_leaves_the_log_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("documents");
+        let (log, slots) = filled(&path, &[b"first"]);
+        let sealed = Log {
+            file: File::open(&path).unwrap(),
+            end: AtomicU64::new(log.len()),
+            writer: Mutex::default(),
+        };
+        let mut appending = sealed.append();
+        appending.push(b"second");
+        assert!(appending.write().is_err());
+        assert_eq!((sealed.len(), fs::metadata(&path).unwrap().len()), (5, 5));
+        assert_eq!(sealed.read(slots[0]).unwrap().unwrap(), b"first");
     }
 
     #[test]

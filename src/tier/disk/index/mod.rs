@@ -171,11 +171,27 @@ impl Index {
         });
     }
 
-    /// The same of one that was written anew: the older one does not stay, for it is wrong.
+    /// The same of one that was written anew: an older one does not stay, for it is wrong, and does not
+    /// come back after a crash. Waits for the disk where the page is not in memory.
     pub fn replace_document(&self, key: &ObjectKey, document: &Document) {
+        if !self.may_have_document(key) {
+            return self.keep_document(key, document);
+        }
         self.note_document(key, document, |documents, document, weight| {
             documents.replace(key, document, weight);
         });
+    }
+
+    /// Whether there is a document under `key`, or none can be ruled out: where there is no database to
+    /// look into, what it will have is not known.
+    fn may_have_document(&self, key: &ObjectKey) -> bool {
+        let shared = self.shared();
+        let waiting = shared.work().documents.waiting(key);
+        match waiting {
+            Waiting::Keep(_) => true,
+            Waiting::Forget => false,
+            Waiting::Nothing => shared.read(|store| store.has_document(key)) != Some(false),
+        }
     }
 
     fn note_document(
@@ -199,15 +215,7 @@ impl Index {
     /// The same of what is absent, and most likely was never there: to find the database without it
     /// costs a look and no write. Waits for the disk where the page is not in memory.
     pub fn forget_absent(&self, key: &ObjectKey) {
-        let shared = self.shared();
-        let waiting = shared.work().documents.waiting(key);
-        let is_there = match waiting {
-            Waiting::Keep(_) => true,
-            Waiting::Forget => false,
-            // Where there is no database to look into, what it will have is not known.
-            Waiting::Nothing => shared.read(|store| store.has_document(key)) != Some(false),
-        };
-        if is_there {
+        if self.may_have_document(key) {
             self.forget_document(key);
         }
     }

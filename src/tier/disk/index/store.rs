@@ -26,6 +26,8 @@ use crate::object::Document;
 const FLUSH_EVERY_MS: u64 = 500;
 /// The file of the log, in sled's directory, so that both are moved and removed together.
 const LOG: &str = "documents";
+/// Bytes of documents in memory while a database is copied.
+const COPIED_AT_ONCE: usize = 1 << 20;
 
 /// Why the database did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -145,10 +147,11 @@ impl Store {
     ) -> Result<(), Trouble> {
         guarded(|| {
             let in_full = |key: &ObjectKey| sled::IVec::from(key.as_str());
-            carry_out(&self.blobs, blobs, in_full, |_, record| Ok(record.encode()))?;
+            let encoded = |_: &ObjectKey, record: &BlobRecord| Ok(record.encode());
+            carry_out(&self.blobs, blobs.clear, batch(blobs, in_full, encoded)?)?;
             let mut appending = self.log.append();
             let shortened = |key: &ObjectKey| sled::IVec::from(&short(key.as_str()));
-            carry_out(&self.documents, documents, shortened, |key, document| {
+            let places = batch(documents, shortened, |key, document| {
                 let record = encode_document(key.as_str(), document);
                 let slot = match self.slot_of(key, &record)? {
                     Some(slot) => slot,
@@ -157,7 +160,9 @@ impl Store {
                 let validated = millis(document.validated);
                 Ok(DocumentRecord { validated, slot }.encode())
             })?;
+            // Before sled learns the places: a crash in between must not cost the documents before.
             appending.write()?;
+            carry_out(&self.documents, documents.clear, places)?;
             if documents.urgent {
                 self.db.flush()?;
             }
@@ -170,10 +175,7 @@ impl Store {
         let Some(DocumentRecord { slot, .. }) = self.document_record(key)? else {
             return Ok(None);
         };
-        let is_alike =
-            slot.len as usize == record.len() && slot.checksum == crc32fast::hash(record);
-        let is_same = is_alike && self.log.read(slot)?.as_deref() == Some(record);
-        Ok(is_same.then_some(slot))
+        Ok(self.log.holds(slot, record)?.then_some(slot))
     }
 
     /// Calls `visit` with the place of each document.
@@ -197,23 +199,29 @@ impl Store {
         })
     }
 
-    /// Takes over documents of another database, as far as its log has them whole. Returns how many.
+    /// Takes over documents of another database, as far as its log has them whole, and brings them to
+    /// the disk. Returns how many.
     pub fn copy_documents(&self, from: &Self, found: &[DocumentRecord]) -> Result<usize, Trouble> {
         guarded(|| {
-            let mut batch = sled::Batch::default();
-            let mut count = 0;
-            let mut appending = self.log.append();
-            for &DocumentRecord { validated, slot } in found {
-                let record = from.log.read(slot)?.unwrap_or_default();
-                let Some(key) = key_of(&record) else {
-                    continue;
-                };
-                let slot = appending.push(&record);
-                batch.insert(&short(key), DocumentRecord { validated, slot }.encode());
-                count += 1;
+            let (mut found, mut count) = (found.iter(), 0);
+            while found.len() > 0 {
+                let mut places = sled::Batch::default();
+                let mut appending = self.log.append();
+                while appending.len() < COPIED_AT_ONCE
+                    && let Some(&DocumentRecord { validated, slot }) = found.next()
+                {
+                    let record = from.log.read(slot)?.unwrap_or_default();
+                    if let Some(key) = key_of(&record) {
+                        let slot = appending.push(&record);
+                        let place = DocumentRecord { validated, slot };
+                        places.insert(&short(key), place.encode());
+                        count += 1;
+                    }
+                }
+                appending.write()?;
+                self.documents.apply_batch(places)?;
             }
-            appending.write()?;
-            self.documents.apply_batch(batch)?;
+            self.log.sync()?;
             Ok(count)
         })
     }
@@ -240,18 +248,18 @@ pub(super) struct Listed {
     pub record: Option<(ObjectKey, BlobRecord)>,
 }
 
-fn carry_out<V>(
-    tree: &sled::Tree,
+fn carry_out(tree: &sled::Tree, clear: bool, batch: sled::Batch) -> Result<(), sled::Error> {
+    if clear {
+        tree.clear()?;
+    }
+    tree.apply_batch(batch)
+}
+
+fn batch<V>(
     round: &Round<V>,
     name: impl Fn(&ObjectKey) -> sled::IVec,
     mut encode: impl FnMut(&ObjectKey, &V) -> Result<Vec<u8>, Trouble>,
-) -> Result<(), Trouble> {
-    if round.clear {
-        tree.clear()?;
-    }
-    if round.changes.is_empty() {
-        return Ok(());
-    }
+) -> Result<sled::Batch, Trouble> {
     let mut batch = sled::Batch::default();
     for (key, value) in &round.changes {
         match value {
@@ -259,7 +267,7 @@ fn carry_out<V>(
             None => batch.remove(name(key)),
         }
     }
-    Ok(tree.apply_batch(batch)?)
+    Ok(batch)
 }
 
 /// What a document's place is kept under: eight bytes for forty, so that the places of a million

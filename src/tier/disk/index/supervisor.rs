@@ -182,7 +182,8 @@ impl Shared {
                     *locked(&self.store) = None;
                     let closed = within(WRITING, move || close(store));
                     match end {
-                        End::Trouble(_) if compacted && closed.is_ok() => {
+                        // What was closed meanwhile may lie at another's path.
+                        End::Trouble(_) if compacted && closed.is_ok() && !self.work().stop => {
                             match compact::put_in_place(&place.dir) {
                                 Ok(()) => {
                                     trigger = compact::next_trigger(place);

@@ -48,6 +48,32 @@ fn what_the_origin_did_not_say_is_not_made_up() {
     assert!(!blob.verified);
 }
 
+/// A client waits for its first byte while a file is made.
+#[test]
+fn a_writer_takes_the_file_that_was_made_ahead_and_leaves_one_for_the_next() {
+    let bed = Bed::new();
+    let tier = bed.open();
+    let spares = || tier.inner.spares.count();
+    let made = spares();
+    if made == 0 {
+        return; // A file system without unnamed files.
+    }
+    let first = tier.reserve(&key("nar/first.nar"), 5).unwrap();
+    let mut second = tier.reserve(&key("nar/second.nar"), 6).unwrap();
+    assert_eq!((spares(), names(&bed.path("tmp")).len()), (made - 1, 2));
+    second.write(b"second").unwrap();
+    second.publish(facts()).unwrap();
+    drop(first);
+    assert_eq!(spares(), made);
+    for n in 0..20 {
+        put(&tier, &key(&format!("nar/{n:02}.nar")), b"spared");
+        let path = bed.path(&format!("nar/{n:02}/{n:02}.nar"));
+        assert_eq!(fs::read(path).unwrap(), b"spared");
+    }
+    assert_eq!(spares(), made);
+    assert_eq!(names(&bed.path("tmp")), [""; 0]);
+}
+
 #[test]
 fn a_writer_that_is_dropped_leaves_nothing() {
     let bed = Bed::new();
