@@ -99,8 +99,7 @@ impl Banner {
         }
         let keys = trust("trusted-public-keys");
         let fetch = format!("{NIX} copy --from {url}{reader}{keys} ./result");
-        let purpose =
-            "Fetch it (what no key signed that Nix trusts takes --no-check-sigs besides):";
+        let purpose = "Fetch it (add --no-check-sigs for what no trusted key has signed):";
         example(text, purpose, &fetch);
         let keys = trust("extra-trusted-public-keys");
         let build = format!(

@@ -190,8 +190,7 @@ mod tests {
         assert!(!log.holds(slots[0], b"first").unwrap(), "it is lost");
     }
 
-    /// As a full disk does, a limit of the process fails a write half-way; here the file is one that
-    /// takes none.
+    /// Here of a file that takes none at all.
     #[test]
     fn a_write_that_fails_leaves_the_log_as_it_was() {
         let folder = tempfile::tempdir().unwrap();
