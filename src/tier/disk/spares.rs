@@ -2,9 +2,9 @@
 //!
 //! A client waits for its first byte while the file is made, and ext4 looks past every inode that was
 //! freed in the last minute to find one for it: in a full cache, where each blob replaces another, a
-//! quarter of a millisecond (measured). A spare is made at the start, and by each writer when its blob is
-//! there, and has no name until it is taken: nothing lies about, and with the process it is gone. Where a
-//! file system has no such files (`O_TMPFILE`), or `/proc` is not there to name them by, writers make
+//! quarter of a millisecond (measured). A spare is made at the start, and by each writer that comes to
+//! its end, and has no name until it is taken: nothing lies about, and with the process it is gone. Where
+//! a file system has no such files (`O_TMPFILE`), or `/proc` is not there to name them by, writers make
 //! their own.
 
 use std::fs::{File, OpenOptions};

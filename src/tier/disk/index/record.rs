@@ -102,7 +102,7 @@ impl DocumentRecord {
 }
 
 /// A document as the log has it: its key, so that no other is taken for it, and all of it but the time
-/// of its last check.
+/// of its last check. Its version is that of the record which tells where it lies.
 pub(super) fn encode_document(key: &str, document: &Document) -> Vec<u8> {
     let mut out = Vec::with_capacity(key.len() + document.bytes.len() + 128);
     put_text(&mut out, Some(key));

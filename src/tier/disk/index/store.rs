@@ -65,8 +65,8 @@ impl Trouble {
 pub(super) struct Store {
     db: sled::Db,
     blobs: sled::Tree,
-    /// By [`short`] keys.
-    documents: sled::Tree,
+    /// Of the documents in the log, by their keys in [`short`].
+    places: sled::Tree,
     log: Log,
 }
 
@@ -81,7 +81,7 @@ impl Store {
                 .open()?;
             Ok(Self {
                 blobs: db.open_tree("blobs")?,
-                documents: db.open_tree("places")?,
+                places: db.open_tree("places")?,
                 // Not before sled has locked the directory: it has one writer.
                 log: Log::open(&dir.join(LOG))?,
                 db,
@@ -104,11 +104,11 @@ impl Store {
 
     /// Whether there is a document under `key`, readable or not.
     pub fn has_document(&self, key: &ObjectKey) -> Result<bool, Trouble> {
-        guarded(|| Ok(self.documents.contains_key(short(key.as_str()))?))
+        guarded(|| Ok(self.places.contains_key(short(key.as_str()))?))
     }
 
     fn document_record(&self, key: &ObjectKey) -> Result<Option<DocumentRecord>, Trouble> {
-        let found = guarded(|| Ok(self.documents.get(short(key.as_str()))?))?;
+        let found = guarded(|| Ok(self.places.get(short(key.as_str()))?))?;
         Ok(found.and_then(|bytes| DocumentRecord::decode(&bytes)))
     }
 
@@ -148,10 +148,10 @@ impl Store {
         guarded(|| {
             let in_full = |key: &ObjectKey| sled::IVec::from(key.as_str());
             let encoded = |_: &ObjectKey, record: &BlobRecord| Ok(record.encode());
-            carry_out(&self.blobs, blobs.clear, batch(blobs, in_full, encoded)?)?;
+            carry_out(&self.blobs, blobs, batch(blobs, in_full, encoded)?)?;
             let mut appending = self.log.append();
             let shortened = |key: &ObjectKey| sled::IVec::from(&short(key.as_str()));
-            let places = batch(documents, shortened, |key, document| {
+            let changes = batch(documents, shortened, |key, document| {
                 let record = encode_document(key.as_str(), document);
                 let slot = match self.slot_of(key, &record)? {
                     Some(slot) => slot,
@@ -162,7 +162,7 @@ impl Store {
             })?;
             // Before sled learns the places: a crash in between must not cost the documents before.
             appending.write()?;
-            carry_out(&self.documents, documents.clear, places)?;
+            carry_out(&self.places, documents, changes)?;
             if documents.urgent {
                 self.db.flush()?;
             }
@@ -181,7 +181,7 @@ impl Store {
     /// Calls `visit` with the place of each document.
     pub fn each_document(&self, mut visit: impl FnMut(DocumentRecord)) -> Result<(), Trouble> {
         guarded(|| {
-            for item in self.documents.iter().values() {
+            for item in self.places.iter().values() {
                 DocumentRecord::decode(&item?).map(&mut visit);
             }
             Ok(())
@@ -219,7 +219,7 @@ impl Store {
                     }
                 }
                 appending.write()?;
-                self.documents.apply_batch(places)?;
+                self.places.apply_batch(places)?;
             }
             self.log.sync()?;
             Ok(count)
@@ -248,11 +248,18 @@ pub(super) struct Listed {
     pub record: Option<(ObjectKey, BlobRecord)>,
 }
 
-fn carry_out(tree: &sled::Tree, clear: bool, batch: sled::Batch) -> Result<(), sled::Error> {
-    if clear {
+fn carry_out<V>(
+    tree: &sled::Tree,
+    round: &Round<V>,
+    batch: sled::Batch,
+) -> Result<(), sled::Error> {
+    if round.clear {
         tree.clear()?;
     }
-    tree.apply_batch(batch)
+    match round.changes.is_empty() {
+        true => Ok(()),
+        false => tree.apply_batch(batch),
+    }
 }
 
 fn batch<V>(

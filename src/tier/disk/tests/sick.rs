@@ -75,6 +75,13 @@ fn fill(balloon: &Path) {
     while file.write_all(&[0; 4096]).is_ok() {}
 }
 
+/// Gives back so many bytes of what [`fill`] took.
+fn cut_off(balloon: &Path, bytes: u64) {
+    let file = fs::OpenOptions::new().write(true).open(balloon).unwrap();
+    let len = file.metadata().unwrap().len();
+    file.set_len(len - bytes).unwrap();
+}
+
 #[track_caller]
 fn is_degraded_soon(tier: &DiskTier) {
     soon("somebody notices", || {
@@ -91,6 +98,36 @@ fn soon(what: &str, holds: impl Fn() -> bool) {
         assert!(begun.elapsed() < HEALING, "never came: {what}");
         pause.wait(Duration::from_millis(50));
     }
+}
+
+/// Half a write would be garbage that each try adds to.
+#[test]
+fn documents_for_which_there_is_no_space_take_none_and_are_kept_when_there_is_some() {
+    let mut bed = Bed::new();
+    let Some(_mount) = Mount::tmpfs(bed.outside("disk"), "size=24m") else {
+        return;
+    };
+    bed.settings.path = bed.outside("disk/cache");
+    let tier = bed.open();
+    let nth = |n: usize| key(&format!("log/{n}.drv"));
+    tier.keep_document(&nth(0), &documents::document("first"));
+    assert!(tier.inner.index.wait_until_told(PATIENCE));
+    let log = || fs::metadata(bed.path("index/documents")).unwrap().len();
+    let before = log();
+    let balloon = bed.outside("disk/balloon");
+    fill(&balloon);
+    // Room for a part of what comes.
+    cut_off(&balloon, 400 * KIB);
+    for n in 1..40 {
+        tier.keep_document(&nth(n), &documents::document(&"x".repeat(50_000)));
+    }
+    soon("the index notices", || tier.index_state() != State::Ok);
+    assert_eq!(log(), before);
+    fs::remove_file(&balloon).unwrap();
+    soon("the index is well", || tier.index_state() == State::Ok);
+    assert!(tier.inner.index.wait_until_told(PATIENCE));
+    assert!(log() > before + 39 * 50_000);
+    assert!((0..40).all(|n| tier.document(&nth(n)).is_some()));
 }
 
 #[test]
