@@ -154,6 +154,26 @@ async fn clients_that_leave_are_let_go() {
     assert!(bed.ask(get(&large.nar)).await.is(&large.nar_bytes));
 }
 
+/// The kernel takes little of what a client does not read: its window, and half a MiB. By itself it
+/// would take some MiB for each.
+#[tokio::test]
+async fn a_client_that_does_not_read_has_little_waiting_for_it() {
+    let (bed, large) = bed_with_a_blob().await;
+    let mut idle = bed.connect().await;
+    idle.send_head(&get(&large.nar)).await;
+    idle.head().await;
+    let series = "narwharf_http_response_bytes_total{kind=\"nar\",source=\"disk\"}";
+    let before = bed.metric(series);
+    for answer in bed.ask_times(4, get(&large.nar)).await {
+        assert!(answer.is(&large.nar_bytes));
+    }
+    drop(idle);
+    bed.until_metric("narwharf_http_requests_in_flight", 0)
+        .await;
+    let of_idle = bed.metric(series) - before - 4 * LEN as u64;
+    assert!(of_idle < MIB as u64, "{of_idle} bytes");
+}
+
 /// A unix socket is as good as any.
 #[tokio::test]
 async fn blobs_leave_by_unix_sockets_too() {
