@@ -20,6 +20,7 @@ fn colour(who: Who) -> &'static str {
     match who {
         Who::Narwharf => "#2563eb",
         Who::Nginx => "#15803d",
+        Who::NginxPackaged => "#86c79b",
         Who::Varnish => "#c2410c",
         Who::Bare => "#6b7280",
         Who::Origin => "#a3a3a3",

@@ -25,6 +25,9 @@ pub use narwharf::{Settings, TOKEN};
 pub enum Who {
     Narwharf,
     Nginx,
+    /// The same without tuning, where the difference is large: hits that are small.
+    #[serde(rename = "nginx-packaged")]
+    NginxPackaged,
     Varnish,
     /// An actix handler that gives the same bytes and headers and nothing else: the floor.
     Bare,
@@ -37,6 +40,7 @@ impl Who {
         match self {
             Self::Narwharf => "narwharf",
             Self::Nginx => "nginx",
+            Self::NginxPackaged => "nginx, packaged",
             Self::Varnish => "varnish",
             Self::Bare => "bare actix",
             Self::Origin => "origin",
@@ -73,7 +77,10 @@ impl Server {
         match who {
             Who::Narwharf => Self::narwharf(bucket, parent, &Settings::default()),
             Who::Nginx => Self::spawn(who, parent, |folder, address| {
-                nginx::command(bucket, folder, address)
+                nginx::command(bucket, folder, address, nginx::Setup::Tuned)
+            }),
+            Who::NginxPackaged => Self::spawn(who, parent, |folder, address| {
+                nginx::command(bucket, folder, address, nginx::Setup::Packaged)
             }),
             Who::Varnish => Self::spawn(who, parent, |folder, address| {
                 varnish::command(bucket, folder, address)

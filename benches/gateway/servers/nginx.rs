@@ -1,5 +1,4 @@
-//! nginx with `proxy_cache`, set up as somebody would who wants it fast: files kept open and sent
-//! by `sendfile`, a buffered access log, connections to the bucket kept.
+//! nginx with `proxy_cache`, files sent by `sendfile` and connections to the bucket kept.
 
 use std::fs;
 use std::io;
@@ -10,9 +9,36 @@ use std::process::Command;
 use super::{cores, program};
 use crate::bucket::Bucket;
 
-pub fn command(bucket: &Bucket, folder: &Path, address: SocketAddr) -> io::Result<Command> {
+/// Settings that make a difference to what a hit costs.
+#[derive(Clone, Copy)]
+pub enum Setup {
+    /// As somebody would who wants it fast: files kept open, a buffered access log.
+    Tuned,
+    /// As Debian's package has them (nginx.conf of nginx-common): neither.
+    Packaged,
+}
+
+impl Setup {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Tuned => {
+                "access_log access.log combined buffer=64k flush=1s;
+  open_file_cache max=20000 inactive=1h;
+  open_file_cache_valid 1h;"
+            }
+            Self::Packaged => "access_log access.log combined;",
+        }
+    }
+}
+
+pub fn command(
+    bucket: &Bucket,
+    folder: &Path,
+    address: SocketAddr,
+    setup: Setup,
+) -> io::Result<Command> {
     let settings = folder.join("nginx.conf");
-    fs::write(&settings, text(bucket, folder, address))?;
+    fs::write(&settings, text(bucket, folder, address, setup))?;
     let program = program("nginx").ok_or_else(|| io::Error::other("no nginx"))?;
     let mut command = Command::new(program);
     command.arg("-p").arg(folder).arg("-c").arg(settings);
@@ -20,7 +46,8 @@ pub fn command(bucket: &Bucket, folder: &Path, address: SocketAddr) -> io::Resul
     Ok(command)
 }
 
-fn text(bucket: &Bucket, folder: &Path, address: SocketAddr) -> String {
+fn text(bucket: &Bucket, folder: &Path, address: SocketAddr, setup: Setup) -> String {
+    let setup = setup.text();
     let (cores, folder, origin, name) =
         (cores(), folder.display(), bucket.address(), bucket.name());
     // As root the workers would otherwise be another user, who may not enter the folder.
@@ -37,14 +64,12 @@ worker_processes {cores};
 worker_rlimit_nofile 65536;
 events {{ worker_connections 16384; }}
 http {{
-  access_log {folder}/access.log combined buffer=64k flush=1s;
+  {setup}
   default_type application/octet-stream;
   sendfile on;
   tcp_nopush on;
   keepalive_timeout 120s;
   keepalive_requests 1000000000;
-  open_file_cache max=20000 inactive=1h;
-  open_file_cache_valid 1h;
   client_body_temp_path {folder}/body;
   proxy_temp_path {folder}/proxy;
   fastcgi_temp_path {folder}/fastcgi;

@@ -39,7 +39,7 @@ pub enum Workload {
     Miss,
     /// A cold NAR for 1, 8 and 64 readers at once, and for readers who come later
     Fill,
-    /// 64 readers of a cold NAR of 512 MiB, the bucket right beside
+    /// 64 readers of a cold NAR of 512 MiB, the bucket right beside, and of the same when it is warm
     Herd,
     /// NARs pushed
     Upload,

@@ -33,7 +33,7 @@ const BULK: [Figure; 6] = [
 
 pub fn narinfo(bench: &mut Bench) -> io::Result<()> {
     let objects = narinfos(bench)?;
-    small(bench, "narinfo", &[1, 8, 64], |server| {
+    small(bench, "narinfo", &[1, 8, 64], &objects, |server| {
         Ok(objects
             .iter()
             .map(|it| server.get(&it.key, 200, it.length))
@@ -44,7 +44,7 @@ pub fn narinfo(bench: &mut Bench) -> io::Result<()> {
 pub fn absent(bench: &mut Bench) -> io::Result<()> {
     bench.start_caches()?;
     let keys = objects::absent_keys(bench.sized(KEYS, 4));
-    small(bench, "absent narinfo", &[8], |server| {
+    small(bench, "absent narinfo", &[8], &[], |server| {
         let asks = keys.iter().map(|key| {
             let (head, _) = check::fetch(server, &server.get(key, 404, 0))?;
             Ok(server.get(key, 404, length(&head)))
@@ -55,7 +55,7 @@ pub fn absent(bench: &mut Bench) -> io::Result<()> {
 
 pub fn unchanged(bench: &mut Bench) -> io::Result<()> {
     let objects = narinfos(bench)?;
-    small(bench, "narinfo, 304", &[8], |server| {
+    small(bench, "narinfo, 304", &[8], &objects, |server| {
         let asks = objects.iter().map(|object| {
             let (head, _) = check::fetch(server, &server.get(&object.key, 200, object.length))?;
             let tag = head.header("etag").unwrap_or_default();
@@ -76,14 +76,24 @@ fn narinfos(bench: &mut Bench) -> io::Result<Vec<Object>> {
 }
 
 /// Answers that fit into one packet or two: the caches against each other and against the floor.
+/// `objects`: what they are of.
 fn small(
     bench: &mut Bench,
     row: &str,
     connections: &[usize],
+    objects: &[Object],
     asks: impl Fn(&Server) -> io::Result<Vec<Ask>>,
 ) -> io::Result<()> {
+    let packaged = match bench.options.caches.contains(&Who::Nginx) {
+        true => {
+            let server = Server::start(Who::NginxPackaged, &bench.bucket, bench.folder())?;
+            check::same_bytes(&server, objects)?;
+            Some(server)
+        }
+        false => None,
+    };
     let mut of_caches = Vec::new();
-    for server in bench.caches() {
+    for server in bench.caches().iter().chain(&packaged) {
         of_caches.push((server, asks(server)?));
     }
     // The floor gives one answer to every question, so all must be as long as narwharf's first.
