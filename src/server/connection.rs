@@ -10,7 +10,7 @@
 //! sent as part of the flush (`h1/dispatcher.rs`, 3.20.x: whenever a body is pending, what it has
 //! written is flushed, and a flush that is pending is tried again when its task wakes).
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -24,7 +24,7 @@ use super::gate::{Gate, Read};
 use super::stream::Stream;
 use super::takings::Takings;
 use super::turn::Turn;
-use super::warmth::Warmth;
+use super::warmth::{self, Warmth};
 use crate::body::{Outbox, Piece};
 use crate::http::Desk;
 use crate::http::prompt::Rest;
@@ -37,6 +37,10 @@ const AT_ONCE: u64 = 1 << 20;
 /// not read is then gigabytes, and of many large answers none is in the processor's cache any more
 /// when it leaves. A worker that is woken at half of it is in time on a line of 10 Gbit/s.
 const UNSENT: u32 = 512 * 1024;
+
+/// A stretch of a file up to this is copied and sent with its head: that costs less than a `sendfile` of
+/// its own, and the kernel's page by page (`docs/benchmarks.md`, range).
+const COPIED: usize = 128 * 1024;
 
 /// Requests that are answered past the codec before the worker's other connections have their turn.
 const ANSWERS_AT_ONCE: usize = 16;
@@ -217,6 +221,41 @@ impl Connection {
         }))
     }
 
+    /// Sends a head together with the beginning of its body, where that can be had at once. How many
+    /// bytes of both.
+    fn poll_begin(&mut self, cx: &mut Context<'_>, head: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some(sent) = self.poll_copied(cx, head) {
+            return sent;
+        }
+        match self.poll_front(cx) {
+            Poll::Ready(Ok(Some(front))) => self.stream.poll_send_before(cx, head, &front),
+            Poll::Ready(Err(cause)) => Poll::Ready(Err(cause)),
+            Poll::Ready(Ok(None)) | Poll::Pending => {
+                Pin::new(&mut self.stream).poll_write(cx, head)
+            }
+        }
+    }
+
+    /// The same of a body that begins with a short stretch of a file. `None`: it does not, or not in
+    /// memory.
+    fn poll_copied(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &[u8],
+    ) -> Option<Poll<io::Result<usize>>> {
+        let mut parcel = self.outbox.parcel()?;
+        let (file, start, len) = match parcel.poll_front(cx) {
+            Poll::Ready(Ok(Some(Piece::File { file, start, len }))) => (file, start, len),
+            Poll::Ready(Err(cause)) => return Some(Poll::Ready(Err(io::Error::other(cause)))),
+            Poll::Ready(Ok(_)) | Poll::Pending => return None,
+        };
+        let len = usize::try_from(*len).ok().filter(|len| *len <= COPIED)?;
+        let stream = &mut self.stream;
+        warmth::read_at_once(file, *start, len, |bytes| {
+            stream.poll_send_both(cx, [IoSlice::new(head), IoSlice::new(bytes)])
+        })
+    }
+
     /// Sends what is in the outbox. Errors: a body cannot be completed, or its client is not there.
     fn poll_outbox(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.has_left {
@@ -270,17 +309,9 @@ impl AsyncWrite for Connection {
         head: &[u8],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_rest(cx))?;
-        // A head leaves together with its body, where that can begin at once.
-        let front = match self.outbox.is_empty() {
-            true => None,
-            false => match self.poll_front(cx) {
-                Poll::Ready(front) => front?,
-                Poll::Pending => None,
-            },
-        };
-        let written = match &front {
-            None => Pin::new(&mut self.stream).poll_write(cx, head),
-            Some(front) => self.stream.poll_send_before(cx, head, front),
+        let written = match self.outbox.is_empty() {
+            true => Pin::new(&mut self.stream).poll_write(cx, head),
+            false => self.poll_begin(cx, head),
         };
         let written = ready!(self.bounded(cx, written))?;
         let of_body = written.saturating_sub(head.len());

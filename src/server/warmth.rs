@@ -7,6 +7,7 @@
 //! and is surer than `readahead` or `WILLNEED` alone, which may themselves wait and do not tell when
 //! the bytes are there. They are asked for ahead, by the same thread.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::num::NonZeroU64;
@@ -68,6 +69,34 @@ impl Warmth {
         }
         Poll::Ready(Ok(len.min(self.until - at)))
     }
+}
+
+thread_local! {
+    /// What a worker copies, one stretch after the other.
+    static COPY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Reads `len` bytes of `file` from `at` and shows them. `None`: they are not all in memory, or not
+/// all in the file.
+pub fn read_at_once<A>(
+    file: &File,
+    at: u64,
+    len: usize,
+    show: impl FnOnce(&[u8]) -> A,
+) -> Option<A> {
+    COPY.with_borrow_mut(|copy| {
+        if copy.len() < len {
+            copy.resize(len, 0);
+        }
+        let bytes = &mut copy[..len];
+        let read = preadv2(
+            file,
+            &mut [IoSliceMut::new(bytes)],
+            at,
+            ReadWriteFlags::NOWAIT,
+        );
+        (read == Ok(len)).then(|| show(bytes))
+    })
 }
 
 /// Whether all of it is in memory, as far as a few looks tell. Where the file system cannot say, it
@@ -150,6 +179,19 @@ mod tests {
             polled
         });
         assert_eq!(may.await.unwrap(), STRETCH);
+    }
+
+    #[test]
+    fn what_is_read_at_once_is_the_stretch_or_nothing() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"0123456789").unwrap();
+        let read = |at, len| read_at_once(&file, at, len, <[u8]>::to_vec);
+        // Where the file system cannot say what is in memory, nothing is read.
+        let can_tell = is_warm(&file, 0, 10);
+        for (at, len, wanted) in [(2, 5, &b"23456"[..]), (9, 1, b"9"), (0, 10, b"0123456789")] {
+            assert_eq!(read(at, len), can_tell.then(|| wanted.to_vec()));
+        }
+        assert_eq!(read(6, 5), None, "beyond its end");
     }
 
     #[test]

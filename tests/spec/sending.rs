@@ -139,6 +139,39 @@ async fn a_blob_that_is_not_in_memory_comes_as_one_that_is() {
     }
 }
 
+/// A short piece is copied and leaves with its head, a longer one by itself: around the border, from
+/// the disk and from memory, and to a client that takes them late, it is the same piece.
+#[tokio::test]
+async fn short_pieces_and_longer_ones_are_the_bytes_asked_for() {
+    const BORDER: usize = 128 * KIB;
+    let (bed, large) = bed_with_a_blob().await;
+    let blob = File::open(bed.blob_path(&large.nar)).unwrap();
+    blob.sync_all().unwrap();
+    for len in [1, 70_000, BORDER - 1, BORDER, BORDER + 1, 2 * BORDER] {
+        fadvise(&blob, 0, None, Advice::DontNeed).unwrap();
+        let mut connection = bed.connect().await;
+        // Together more than any socket takes.
+        let starts: Vec<usize> = (0..40).map(|n| n * 199_933).collect();
+        for start in &starts {
+            let range = format!("bytes={start}-{}", start + len - 1);
+            let piece = get(&large.nar).range(&range);
+            connection.send_head(&piece).await;
+        }
+        for start in starts {
+            let answer = connection.answer("GET").await;
+            assert_eq!(
+                (answer.status, answer.cut),
+                (206, false),
+                "{len} at {start}"
+            );
+            assert!(
+                answer.body == large.nar_bytes[start..start + len],
+                "{len} at {start}"
+            );
+        }
+    }
+}
+
 /// Whoever leaves in the midst of a body is let go, and costs nobody else anything.
 #[tokio::test]
 async fn clients_that_leave_are_let_go() {
