@@ -64,11 +64,12 @@ impl Metrics {
             sent,
             total,
         } = *over;
-        self.in_flight.own().fetch_sub(1, Relaxed);
         self.http_requests.of((kind, method, status)).inc();
         let seconds = self.http_request_seconds.of((kind,));
         seconds.observe(total.as_secs_f64());
         self.http_response_bytes.of((kind, source)).inc_by(sent);
+        // Last, so that whoever sees it gone finds it counted.
+        self.in_flight.own().fetch_sub(1, Relaxed);
     }
 
     /// A tier was asked, and answered.

@@ -35,11 +35,11 @@ const AT_ONCE: u64 = 1 << 20;
 /// Bytes that the kernel takes of an answer beyond what it may send at once (ip-sysctl,
 /// `tcp_notsent_lowat`). By itself it takes 4 MiB for each connection: what waits for clients that do
 /// not read is then gigabytes, and of many large answers none is in the processor's cache any more
-/// when it leaves. A worker that is woken at half of it is in time on a line of 10 Gbit/s.
+/// when it leaves. A worker is woken at half of it, 0.2 ms before a line of 10 Gbit/s has nothing left.
 const UNSENT: u32 = 512 * 1024;
 
-/// A stretch of a file up to this is copied and sent with its head: that costs less than a `sendfile` of
-/// its own, and the kernel's page by page (`docs/benchmarks.md`, range).
+/// Bytes of a file that are copied and sent with their head. 64 KiB cost 71 µs so and 115 with a
+/// `sendfile` of their own; a MiB costs less by `sendfile`.
 const COPIED: usize = 128 * 1024;
 
 /// Requests that are answered past the codec before the worker's other connections have their turn.
@@ -251,6 +251,9 @@ impl Connection {
         };
         let len = usize::try_from(*len).ok().filter(|len| *len <= COPIED)?;
         let stream = &mut self.stream;
+        if stream.poll_writable(cx).is_pending() {
+            return Some(Poll::Pending);
+        }
         warmth::read_at_once(file, *start, len, |bytes| {
             stream.poll_send_both(cx, [IoSlice::new(head), IoSlice::new(bytes)])
         })

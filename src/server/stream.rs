@@ -65,6 +65,14 @@ impl Stream {
         }
     }
 
+    /// Whether the socket takes bytes, as far as is known.
+    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_write_ready(cx),
+            Self::Unix(stream) => stream.poll_write_ready(cx),
+        }
+    }
+
     /// Makes a system call once the socket takes bytes, and again when it did not after all.
     fn poll_call(
         &self,
@@ -72,13 +80,12 @@ impl Stream {
         call: impl Fn(BorrowedFd<'_>) -> rustix::io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
+            ready!(self.poll_writable(cx))?;
             let called = match self {
                 Self::Tcp(stream) => {
-                    ready!(stream.poll_write_ready(cx))?;
                     stream.try_io(Interest::WRITABLE, || Ok(call(stream.as_fd())?))
                 }
                 Self::Unix(stream) => {
-                    ready!(stream.poll_write_ready(cx))?;
                     stream.try_io(Interest::WRITABLE, || Ok(call(stream.as_fd())?))
                 }
             };

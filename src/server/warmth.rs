@@ -1,11 +1,12 @@
 //! Whether bytes of a file can be sent without waiting for a disk.
 //!
 //! `sendfile` waits for pages that are not in memory, and a worker that waits serves none of its
-//! other clients. So before a stretch of a file is sent, single bytes of it are read with
-//! `RWF_NOWAIT`, which the kernel refuses where it would have to wait; a stretch that is not all
-//! there is first read on a blocking thread. That costs a copy, of bytes that had to come from a disk anyway,
-//! and is surer than `readahead` or `WILLNEED` alone, which may themselves wait and do not tell when
-//! the bytes are there. They are asked for ahead, by the same thread.
+//! other clients. So a stretch of a file is read with `RWF_NOWAIT` before it is sent, which the kernel
+//! refuses where it would have to wait: all of a short one, which is then sent as it was read, and of a
+//! longer one single bytes. A stretch that is not all there is first read on a blocking thread. That
+//! costs a copy, of bytes that had to come from a disk anyway, and is surer than `readahead` or
+//! `WILLNEED` alone, which may themselves wait and do not tell when the bytes are there. They are asked
+//! for ahead, by the same thread.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -53,7 +54,16 @@ impl Warmth {
         at: u64,
         len: u64,
     ) -> Poll<io::Result<u64>> {
-        if self.heating.is_none() && at >= self.until {
+        loop {
+            if let Some(heating) = &mut self.heating {
+                let heated = ready!(Pin::new(heating).poll(cx));
+                self.heating = None;
+                heated.map_err(io::Error::other)??;
+            }
+            // What was heated may have been sent meanwhile, as a short stretch.
+            if at < self.until {
+                return Poll::Ready(Ok(len.min(self.until - at)));
+            }
             let stretch = len.min(STRETCH);
             self.until = at + stretch;
             if !is_warm(file, at, stretch) {
@@ -62,12 +72,6 @@ impl Warmth {
                 self.heating = Some(heating);
             }
         }
-        if let Some(heating) = &mut self.heating {
-            let heated = ready!(Pin::new(heating).poll(cx));
-            self.heating = None;
-            heated.map_err(io::Error::other)??;
-        }
-        Poll::Ready(Ok(len.min(self.until - at)))
     }
 }
 
@@ -179,6 +183,17 @@ mod tests {
             polled
         });
         assert_eq!(may.await.unwrap(), STRETCH);
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_while_it_was_heated_is_not_asked_for_again() {
+        let file = file_of(200);
+        chill(&file);
+        let (mut warmth, mut cx) = (Warmth::default(), Context::from_waker(Waker::noop()));
+        // Whether it is ready depends on the file system.
+        let _ = warmth.poll(&mut cx, &file, 0, 100);
+        let behind = std::future::poll_fn(|cx| warmth.poll(cx, &file, 100, 100));
+        assert_eq!(behind.await.unwrap(), 100);
     }
 
     #[test]
