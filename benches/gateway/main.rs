@@ -120,7 +120,7 @@ fn run(arguments: Arguments) -> std::io::Result<()> {
     };
     let names: Vec<&str> = options.caches.iter().map(|who| who.name()).collect();
     println!(
-        "{}\nMeasured: {}",
+        "{}\nCaches: {}",
         report::Machine::here().line(&options),
         names.join(", ")
     );

@@ -62,7 +62,7 @@ fn legend(out: &mut String, cases: &[&Case]) {
     all.sort();
     all.dedup();
     for (i, who) in all.into_iter().enumerate() {
-        let x = LEFT + i as f64 * 110.0;
+        let x = LEFT + i as f64 * 130.0;
         let _ = writeln!(
             out,
             "<rect x=\"{x}\" y=\"10\" width=\"14\" height=\"14\" fill=\"{}\"/><text x=\"{}\" y=\"22\">{}</text>",

@@ -1,16 +1,22 @@
 //! Only the bucket has it: what a gateway adds to the way there, for one reader and for many.
 
 use std::io;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::bench::{Bench, of};
 use crate::bucket::Distance;
-use crate::load;
+use crate::check;
+use crate::load::{self, Measured};
 use crate::objects::{self, Object};
 use crate::results::{Case, Figure};
 use crate::servers::{Server, Who};
 
 use super::MIB;
+
+/// A NAR is kept within this, once it is delivered; looked at so often.
+const KEEPING: Duration = Duration::from_secs(30);
+const GLANCE: Duration = Duration::from_millis(20);
 
 /// Between readers of whom each finds the bytes of those before already there.
 const STAGGER: Duration = Duration::from_millis(100);
@@ -89,7 +95,8 @@ pub fn fill(bench: &mut Bench) -> io::Result<()> {
 }
 
 /// Cold and then, of the same object, warm: what reading along costs beside reading. Both are the
-/// whole of it, for what the first second of so many large answers costs is not what the rest does.
+/// whole of it, for what the first second of so many large answers costs is not what the rest does; cold
+/// is also what it costs to keep the NAR.
 pub fn herd(bench: &mut Bench) -> io::Result<()> {
     let server = Server::start(Who::Narwharf, &bench.bucket, bench.folder())?;
     let length = bench.sized(512 * MIB, MIB);
@@ -101,7 +108,11 @@ pub fn herd(bench: &mut Bench) -> io::Result<()> {
     for round in 0..bench.options.rounds {
         let object = objects::nar(&bench.bucket, &format!("herd {round}"), length);
         let all = vec![object.clone(); readers];
-        once(&server, readers, &all, Duration::ZERO, &mut cold)?;
+        let begun = server.cpu()?;
+        let mut delivered = deliver(&server, readers, &all, Duration::ZERO)?;
+        until_kept(&server, &object)?;
+        delivered.server_cpu = server.cpu()? - begun;
+        cold.enter_load(server.who, &delivered);
         let before = bench.bucket.reads();
         once(&server, readers, &all, Duration::ZERO, &mut warm)?;
         if bench.bucket.reads() > before {
@@ -123,6 +134,21 @@ fn in_turn<'a>(bench: &'a Bench, origin: &'a Server, round: usize) -> Vec<&'a Se
     all
 }
 
+/// Waits until it is answered from the disk.
+fn until_kept(server: &Server, object: &Object) -> io::Result<()> {
+    let byte = server.ask(&object.key, "Range: bytes=0-0\r\n", 206, 1);
+    let began = Instant::now();
+    while began.elapsed() < KEEPING {
+        let (head, _) = check::fetch(server, &byte)?;
+        let status = head.header("cache-status").unwrap_or_default();
+        if status.contains("hit") {
+            return Ok(());
+        }
+        thread::sleep(GLANCE);
+    }
+    Err(io::Error::other("the NAR was delivered and not kept"))
+}
+
 /// Asks for each object once and enters what it took. With a stagger the first bytes are those of
 /// the readers who came later.
 fn once(
@@ -132,11 +158,22 @@ fn once(
     stagger: Duration,
     case: &mut Case,
 ) -> io::Result<()> {
+    let measured = deliver(server, connections, objects, stagger)?;
+    case.enter_load(server.who, &measured);
+    Ok(())
+}
+
+fn deliver(
+    server: &Server,
+    connections: usize,
+    objects: &[Object],
+    stagger: Duration,
+) -> io::Result<Measured> {
     let asks: Vec<_> = objects
         .iter()
         .map(|it| server.get(&it.key, 200, it.length))
         .collect();
-    let measured = load::once(
+    load::once(
         server.address,
         connections,
         &asks,
@@ -144,7 +181,5 @@ fn once(
         stagger,
         || server.cpu(),
     )
-    .map_err(|error| of(server, &error))?;
-    case.enter_load(server.who, &measured);
-    Ok(())
+    .map_err(|error| of(server, &error))
 }
