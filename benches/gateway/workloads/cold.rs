@@ -14,8 +14,9 @@ use crate::servers::{Server, Who};
 
 use super::MIB;
 
-/// A NAR is kept within this, once it is delivered; looked at so often.
+/// A NAR that is delivered is kept within this.
 const KEEPING: Duration = Duration::from_secs(30);
+/// Between two looks at whether it is.
 const GLANCE: Duration = Duration::from_millis(20);
 
 /// Between readers of whom each finds the bytes of those before already there.
