@@ -163,6 +163,37 @@ async fn without_a_free_slot_the_parts_come_one_by_one() {
     assert_eq!(bed.bucket.reads(&package.nar), 4);
 }
 
+/// The last part may be with somebody who waits for a slot in vain while the first connection ends.
+#[tokio::test]
+async fn a_part_that_is_given_back_last_is_fetched_still() {
+    let bed = TestBed::with(|s| {
+        s.set("bucket.parallel_above", "2MiB");
+        // Two of them for NARs
+        s.set("bucket.max_requests", "3");
+        s.set("bucket.hold", "500ms");
+    })
+    .await;
+    let large = bed.bucket.publish(Package::named("large").nar_bytes(LEN));
+    let others = ["first", "second", "third"].map(|name| bed.bucket.publish(Package::named(name)));
+    let hold = |nar: &str| bed.bucket.hold_first_byte(nar);
+    let (held, first, second) = (hold(&large.nar), hold(&others[0].nar), hold(&others[1].nar));
+    let asked = bed.ask(get(&large.nar));
+    held.until_played(1).await;
+    let of_first = bed.ask(get(&others[0].nar));
+    first.until_played(1).await;
+    let of_second = bed.ask(get(&others[1].nar));
+    bed.until_metric("narwharf_fills_in_flight", 3).await;
+    held.release();
+    // It stood in line before the other parts, and has the slot of the first one
+    second.until_played(1).await;
+    // Who came after the parts gives up after them
+    let _ = bed.ask(get(&others[2].nar)).await;
+    drop((first, second));
+    assert!(asked.await.is(&large.nar_bytes));
+    assert!(of_first.await.is(&others[0].nar_bytes));
+    assert!(of_second.await.is(&others[1].nar_bytes));
+}
+
 /// What it is for: over a long line, four connections carry nearly four times as much as one.
 #[tokio::test]
 #[ignore = "a measurement of a minute (make soak)"]

@@ -110,7 +110,8 @@ impl Reading<'_> {
         };
         let helpers = (1..connections).map(|_| self.help());
         try_join(self.lead(first, part), try_join_all(helpers)).await?;
-        Ok(())
+        // A helper may have given up, and given its part back, when the lead had ended.
+        self.rest().await
     }
 
     /// Reads on with the body that told us what there is, up to the end of its part, and then part
@@ -118,6 +119,11 @@ impl Reading<'_> {
     async fn lead(&self, mut first: Source, part: ByteRange) -> Result<(), Stop> {
         first.end_at(part.end());
         self.pump(first).await?;
+        self.rest().await
+    }
+
+    /// Reads part after part that nobody has taken.
+    async fn rest(&self) -> Result<(), Stop> {
         while let Some(part) = self.take() {
             self.pump(self.source(part)).await?;
         }
