@@ -56,6 +56,25 @@ async fn a_bucket_that_only_fails_ends_an_upload_whose_body_has_to_wait_for_it()
     assert_eq!(bed.bucket.object(&big.nar).unwrap(), big.nar_bytes);
 }
 
+/// It would be slept through, with all that the upload holds, whatever became of body and client.
+#[tokio::test]
+async fn a_bucket_that_is_to_be_left_alone_for_an_hour_ends_an_upload_whose_body_still_arrives() {
+    let bed = bed(|_| {}).await;
+    let big = nar(2);
+    for seconds in ["3600", "18446744073709551615"] {
+        let throttled = Rule::on(Operation::UploadPart)
+            .plays(Fault::Status(429, "TooManyRequests"))
+            .plays(Fault::Header("retry-after", seconds));
+        let throttled = bed.bucket.fault(throttled);
+        let mut connection = bed.connect().await;
+        let request = put(&big.nar, &big.nar_bytes).header("User-Agent", NEW_NIX);
+        connection.send_head(&request).await;
+        connection.send(&big.nar_bytes[..PART + 10_000]).await;
+        assert_eq!(connection.answer("PUT").await.status, 503, "{seconds}");
+        throttled.release();
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_goes_while_its_body_waits_for_the_bucket_ends_its_upload() {
     let bed = bed(|s| s.set("uploads.hold", "10m")).await;

@@ -18,6 +18,9 @@ use super::super::clean_encoding;
 use crate::object::{ETag, ObjectMeta};
 use crate::range::ByteRange;
 
+/// Nobody here waits as long, and no clock ends before.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What an answer that is not a success says.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Said {
@@ -36,11 +39,7 @@ where
 {
     if let Some(response) = error.raw_response() {
         let status = response.status().as_u16();
-        let retry_after = response
-            .headers()
-            .get("retry-after")
-            .and_then(|seconds| seconds.trim().parse().ok())
-            .map(Duration::from_secs);
+        let retry_after = response.headers().get("retry-after").and_then(seconds);
         return said(key, bucket, status, error.code(), retry_after, || {
             chain(error)
         });
@@ -49,6 +48,12 @@ where
         key: key.to_owned(),
         cause: chain(error),
     })
+}
+
+/// A `Retry-After` in seconds; in a date's form it says nothing here.
+fn seconds(text: &str) -> Option<Duration> {
+    let seconds = text.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST))
 }
 
 /// Status first, then code. `why` is asked only for an answer that makes no sense.
@@ -252,6 +257,15 @@ mod tests {
             Server { .. }
         ));
         assert!(matches!(failure(200, None), Garbage { .. }));
+    }
+
+    #[test]
+    fn a_retry_after_is_believed_up_to_a_day() {
+        assert_eq!(seconds(" 7 "), Some(Duration::from_secs(7)));
+        assert_eq!(seconds(&u64::MAX.to_string()), Some(LONGEST));
+        for text in ["-1", "99999999999999999999", "Wed, 21 Oct 2026 07:28:00 GMT"] {
+            assert_eq!(seconds(text), None, "{text}");
+        }
     }
 
     fn reads(head: Head<'_>, ask: &Ask) -> Result<(ObjectMeta, Option<ByteRange>), OriginError> {
