@@ -1,7 +1,7 @@
 //! What is known of a stored object besides its bytes, alike for every tier and origin.
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
@@ -57,9 +57,14 @@ impl fmt::Debug for ETag {
     }
 }
 
-/// A time as a header carries it, to the second (RFC 9110 §5.6.7).
-pub fn http_date(time: SystemTime) -> Bytes {
-    httpdate::fmt_http_date(time).into()
+/// Seconds from 1970 to the year 10000, which a header has no room for.
+const YEAR_10000: u64 = 253_402_300_800;
+
+/// A time as a header carries it, to the second (RFC 9110 §5.6.7). `None`: of a time before 1970 or
+/// after 9999, as a bucket's clock or a file's `mtime` may say, nothing is said.
+pub fn http_date(time: SystemTime) -> Option<Bytes> {
+    let since = time.duration_since(UNIX_EPOCH).ok()?;
+    (since.as_secs() < YEAR_10000).then(|| httpdate::fmt_http_date(time).into())
 }
 
 /// An object's description as its origin gave it.
@@ -91,12 +96,23 @@ pub struct Document {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn a_strong_tag_is_read_and_written_as_it_came() {
         let tag = ETag::from_header("\"abc-2\"").unwrap();
         assert_eq!(tag.as_str(), "abc-2");
         assert_eq!(tag.to_header(), "\"abc-2\"");
+    }
+
+    #[test]
+    fn a_time_that_no_header_can_carry_is_not_said() {
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let said = http_date(at(784_111_777)).unwrap();
+        assert_eq!(said, "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert!(http_date(UNIX_EPOCH).is_some() && http_date(at(YEAR_10000 - 1)).is_some());
+        assert_eq!(http_date(at(YEAR_10000)), None);
+        assert_eq!(http_date(UNIX_EPOCH - Duration::from_nanos(1)), None);
     }
 
     #[test]

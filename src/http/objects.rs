@@ -107,7 +107,7 @@ impl Front {
             content_encoding: meta.content_encoding.as_deref(),
             decoded: taken_off.is_some(),
             tag: meta.etag.as_ref(),
-            last_modified: meta.last_modified.map(object::http_date),
+            last_modified: meta.last_modified.and_then(object::http_date),
             cache: self.sharing.revalidated(),
         };
         if conditional_on(request, about.own_tag(), how)? == Condition::NotModified {

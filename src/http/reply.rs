@@ -238,7 +238,10 @@ fn described(
 /// What an answer about a NAR says whatever its status: GET and HEAD alike.
 pub fn describe_nar(fields: &mut impl Fields, facts: &NarFacts, sharing: Sharing) {
     put_tag(fields, facts.tag.as_ref());
-    put_date(fields, facts.last_modified.map(object::http_date).as_ref());
+    put_date(
+        fields,
+        facts.last_modified.and_then(object::http_date).as_ref(),
+    );
     fields.put(CONTENT_TYPE, Value::Static(NAR));
     fields.put(ACCEPT_RANGES, Value::Static("bytes"));
     // Without a hash in the name nobody can promise that the bytes never change.

@@ -45,7 +45,7 @@ impl Held {
     pub fn new(document: Document, validated: Instant) -> Self {
         let tag =
             ETag::new(&Sha256Hash::of(&document.bytes).to_nix32()).expect("nix32 is visible ASCII");
-        let last_modified = document.last_modified.map(object::http_date);
+        let last_modified = document.last_modified.and_then(object::http_date);
         Self {
             document,
             tag,

@@ -39,6 +39,25 @@ async fn a_nar_comes_with_all_that_a_client_and_a_proxy_want_to_know() {
     }
 }
 
+/// A time that a header cannot carry, as a bucket's clock or a file's time may say, is not said.
+#[tokio::test]
+async fn an_object_from_before_1970_is_served_without_its_date() {
+    let bed = TestBed::start().await;
+    let hello = bed.bucket.publish(Package::named("hello"));
+    let old = Fault::Header("last-modified", "Wed, 31 Dec 1969 23:59:59 GMT");
+    let _old = bed.bucket.fault(Rule::any().plays(old));
+    let objects = [
+        (&hello.narinfo, hello.narinfo_text.as_bytes()),
+        (&hello.nar, &hello.nar_bytes),
+    ];
+    for (key, bytes) in objects.repeat(2) {
+        let answer = bed.ask(get(key)).await;
+        assert!(answer.is(bytes), "{key}: {}", answer.text());
+        assert_eq!(answer.header("last-modified"), None);
+        bed.at_rest().await;
+    }
+}
+
 /// Nix decides by HEAD whether to upload and by GET whether to build: they must not differ.
 #[tokio::test]
 async fn head_says_what_get_says() {

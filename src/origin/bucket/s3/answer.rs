@@ -263,7 +263,11 @@ mod tests {
     fn a_retry_after_is_believed_up_to_a_day() {
         assert_eq!(seconds(" 7 "), Some(Duration::from_secs(7)));
         assert_eq!(seconds(&u64::MAX.to_string()), Some(LONGEST));
-        for text in ["-1", "99999999999999999999", "Wed, 21 Oct 2026 07:28:00 GMT"] {
+        for text in [
+            "-1",
+            "99999999999999999999",
+            "Wed, 21 Oct 2026 07:28:00 GMT",
+        ] {
             assert_eq!(seconds(text), None, "{text}");
         }
     }
