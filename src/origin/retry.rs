@@ -147,6 +147,7 @@ fn current(seconds: &mut VecDeque<Second>, now: Instant) -> &mut Second {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::HashSet;
 
     fn server_error() -> OriginError {
         OriginError::Server {
@@ -179,6 +180,19 @@ mod tests {
             (4..=12).contains(&made),
             "{made} retries within five seconds"
         );
+    }
+
+    /// As they did while the jitter came from the same seed each time.
+    #[test]
+    fn requests_that_fail_together_do_not_come_back_together() {
+        let now = Instant::now();
+        let pauses: HashSet<_> = (0..10)
+            .map(|_| {
+                let patience = Patience::Hold(Duration::from_secs(5));
+                Tries::begin(now, patience).pause_after(&server_error(), now)
+            })
+            .collect();
+        assert!(pauses.len() > 1, "{pauses:?}");
     }
 
     #[test]
