@@ -3,7 +3,8 @@
 //! actix has no write timeout: a client that stops reading would hold its buffers, and with them a
 //! file or a fill, for ever. Here a client has to take what waits for it at a least rate, or the
 //! connection ends. Only the time in which bytes wait for the client counts: an answer that we are
-//! slow to give is not the client's fault.
+//! slow to give is not the client's fault. Nor does it bound how long the head of a second request may
+//! take, which is done here too.
 //!
 //! This is also the place where files are handed to the kernel. The codec writes an answer's head here
 //! and then flushes; a body of pieces has by then left them in the [`Outbox`], and what is in there is
@@ -20,7 +21,7 @@ use actix_web::rt::net::{TcpStream, UnixStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::gate::{Gate, Read};
+use super::gate::{Gate, HEAD_PATIENCE, Read};
 use super::stream::Stream;
 use super::takings::Takings;
 use super::turn::Turn;
@@ -53,6 +54,8 @@ pub struct Connection {
     patience: Option<Pin<Box<Sleep>>>,
     takings: Takings,
     gate: Gate,
+    /// Made at the first head that came in pieces.
+    lateness: Option<Pin<Box<Sleep>>>,
     outbox: Outbox,
     warmth: Warmth,
     /// Who answers what is at hand; nobody where kept connections are not wanted.
@@ -89,6 +92,7 @@ impl Connection {
             patience: None,
             takings: Takings::default(),
             gate: Gate::default(),
+            lateness: None,
             outbox: Outbox::default(),
             warmth: Warmth::default(),
             desk,
@@ -184,6 +188,25 @@ impl Connection {
             }
         }
         read
+    }
+
+    /// Ends when the head that is coming is late. Nothing is said to the client, which is in the midst of
+    /// its own words.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(since) = self.gate.head_comes_since() else {
+            return Poll::Pending;
+        };
+        let until = Instant::from_std(since) + HEAD_PATIENCE;
+        let lateness = self
+            .lateness
+            .get_or_insert_with(|| Box::pin(sleep_until(until)));
+        if lateness.deadline() != until {
+            lateness.as_mut().reset(until);
+        }
+        lateness
+            .as_mut()
+            .poll(cx)
+            .map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Sends what is left of an answer that the codec knows nothing of.
@@ -295,7 +318,10 @@ impl AsyncRead for Connection {
         let before = buffer.filled().len();
         for _ in 0..ANSWERS_AT_ONCE {
             ready!(self.poll_rest(cx))?;
-            if ready!(self.poll_through(cx, buffer))? == Read::Through {
+            let Poll::Ready(read) = self.poll_through(cx, buffer) else {
+                return self.poll_late(cx);
+            };
+            if read? == Read::Through {
                 self.has_left |= buffer.filled().len() == before;
                 return Poll::Ready(Ok(()));
             }

@@ -29,17 +29,27 @@ const LONGEST_HEAD: usize = 128 * 1024;
 /// first one of each connection, and then one each second.
 pub const SHOW_EVERY: Duration = Duration::from_secs(1);
 
+/// A client sends a request's head within this, also the next one on a kept connection.
+pub const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+
 /// What stands between a connection's bytes and the codec.
 #[derive(Debug)]
 pub struct Gate {
     turn: Turn,
     place: Place,
-    /// As much of a head as was let through.
-    head: Vec<u8>,
+    /// Few heads come in pieces, so that no connection need keep room for one.
+    partial: Option<Box<Partial>>,
     /// Received, and to be let through later.
     held: BytesMut,
     /// When the codec was last shown a request, if that was a plain one.
     plain_since: Option<Instant>,
+}
+
+/// As much of a head as was let through.
+#[derive(Debug)]
+struct Partial {
+    bytes: Vec<u8>,
+    since: Instant,
 }
 
 /// What became of bytes that were read.
@@ -56,7 +66,7 @@ impl Default for Gate {
         Self {
             turn: Turn::default(),
             place: Place::Head,
-            head: Vec::new(),
+            partial: None,
             held: BytesMut::new(),
             plain_since: None,
         }
@@ -117,7 +127,13 @@ impl Gate {
 
     /// The next byte begins a request.
     fn is_at_request(&self) -> bool {
-        self.place == Place::Head && self.head.is_empty()
+        self.place == Place::Head && self.partial.is_none()
+    }
+
+    /// Since when a head comes that is not all here. To the codec such a connection is a busy one: it
+    /// bounds how long the first head may take, and no other.
+    pub fn head_comes_since(&self) -> Option<Instant> {
+        self.partial.as_ref().map(|partial| partial.since)
     }
 
     /// The next byte begins a request, and the one before has no answer yet.
@@ -176,26 +192,31 @@ impl Gate {
     }
 
     fn admit_head(&mut self, bytes: &[u8]) -> usize {
-        if self.head.is_empty() && matches!(bytes[0], b'\r' | b'\n') {
+        if self.partial.is_none() && matches!(bytes[0], b'\r' | b'\n') {
             return 1; // Empty lines before a request are skipped (RFC 9112 §2.2).
         }
-        if self.head.is_empty()
+        if self.partial.is_none()
             && let Some((end, next)) = whole_head(bytes)
         {
             self.begin_turn(next);
             return end;
         }
-        let had = self.head.len();
-        self.head.extend_from_slice(bytes);
-        let Some(end) = head_end(&self.head, had) else {
-            if self.head.len() > LONGEST_HEAD {
-                self.place = Place::Unknown;
+        let partial = self.partial.get_or_insert_with(|| {
+            Box::new(Partial {
+                bytes: Vec::new(),
+                since: Instant::now(),
+            })
+        });
+        let had = partial.bytes.len();
+        partial.bytes.extend_from_slice(bytes);
+        let Some(end) = head_end(&partial.bytes, had) else {
+            if partial.bytes.len() > LONGEST_HEAD {
+                (self.place, self.partial) = (Place::Unknown, None);
             }
             return bytes.len();
         };
-        let next = framing(&self.head[..end]);
-        // Few heads come in pieces, so that no connection need keep room for one.
-        self.head = Vec::new();
+        let next = framing(&partial.bytes[..end]);
+        self.partial = None;
         self.begin_turn(next);
         end - had
     }
@@ -312,6 +333,19 @@ mod tests {
         gate.note_flushed();
         assert_eq!(next(&mut gate, GET), GET);
         assert_eq!(next(&mut gate, GET), b"answered");
+    }
+
+    #[test]
+    fn a_head_is_late_from_its_first_byte_on() {
+        let mut gate = Gate::default();
+        assert_eq!(gate.head_comes_since(), None);
+        shown(&mut gate, &mut &GET[..5], 64);
+        let since = gate.head_comes_since();
+        assert!(since.is_some());
+        shown(&mut gate, &mut &GET[5..9], 64);
+        assert_eq!(gate.head_comes_since(), since, "more of it is no new one");
+        shown(&mut gate, &mut &GET[9..], 64);
+        assert_eq!(gate.head_comes_since(), None);
     }
 
     #[test]

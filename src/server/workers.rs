@@ -20,9 +20,6 @@ use super::{gate, takings};
 use crate::config::Config;
 use crate::http::{Desk, Face, Front};
 
-/// A client sends a request's head within this, also the next one on a kept connection.
-const HEAD_PATIENCE: Duration = Duration::from_secs(10);
-
 /// After a refusal whose body nobody reads, the client has this long to read the answer.
 const DISCONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -108,7 +105,7 @@ fn speak_http(
             }
         })
         .keep_alive(keep_alive)
-        .client_request_timeout(HEAD_PATIENCE)
+        .client_request_timeout(gate::HEAD_PATIENCE)
         .client_disconnect_timeout(DISCONNECT_PATIENCE)
         .h1_allow_half_closed(false)
         .h1_write_buffer_size(WRITE_BUFFER)

@@ -368,3 +368,26 @@ async fn after_a_small_refused_body_the_connection_goes_on() {
         assert!(next.is(hello.narinfo_text.as_bytes()), "{request:.100?}");
     }
 }
+
+/// The first head of a connection and each after it: what is never finished holds no connection. The
+/// second was waited for until the client left, since to the codec its first byte ends all waiting.
+#[tokio::test]
+async fn a_head_that_does_not_end_ends_the_connection() {
+    let (bed, hello) = bed_with_a_package().await;
+    let part = format!("GET /{} HTTP/1.1\r\nHos", hello.narinfo);
+    let slow = |before: bool| {
+        let (bed, hello, part) = (&bed, &hello, &part);
+        async move {
+            let mut connection = bed.connect().await;
+            if before {
+                let answer = connection.ask(&get(&hello.narinfo)).await;
+                assert!(answer.is(hello.narinfo_text.as_bytes()));
+            }
+            connection.send(part.as_bytes()).await;
+            connection.rest().await
+        }
+    };
+    let (first, second) = tokio::join!(slow(false), slow(true));
+    assert!(first.starts_with(b"HTTP/1.1 408 "));
+    assert!(second.is_empty(), "nothing is said to who speaks");
+}
