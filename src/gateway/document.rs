@@ -45,6 +45,14 @@ pub enum Page {
     Large(Arc<Handover>),
 }
 
+/// What is served if the bucket says nothing. It was read after that epoch of its key, so that a write
+/// since is not undone by keeping it on.
+#[derive(Debug, Clone)]
+struct Stale {
+    held: Arc<Held>,
+    seen: Epoch,
+}
+
 /// What a lookup at the bucket gives to all that joined it.
 pub type Landed = Lookup<Page, GatewayError>;
 
@@ -56,7 +64,7 @@ impl Gateway {
         let remembered = self.remembered(key);
         self.use_remembered(key, &remembered);
         let answered = |answer, how| Answered { answer, how };
-        let (held, place, age) = match remembered {
+        let aged = match remembered {
             Remembered::Fresh(held) => {
                 return answered(Lookup::Found(Page::Held(held)), How::Hit(Place::Memory));
             }
@@ -64,15 +72,18 @@ impl Gateway {
                 return answered(Lookup::Found(Page::Held(held)), How::Hit(Place::Index));
             }
             Remembered::Absent => return answered(Lookup::Absent, How::NegativeHit),
-            Remembered::Aged(held, place, age) => (held, place, age),
+            Remembered::Aged(aged) => aged,
             Remembered::Nothing => return Box::pin(self.ask_bucket(key, None)).await,
         };
-        let tier = place.tier();
-        if age == Age::StaleAndAsked {
+        let tier = aged.place.tier();
+        if aged.age == Age::StaleAndAsked {
             self.count(kind_of(key), tier, Outcome::Stale);
-            return answered(Lookup::Found(Page::Held(held)), How::Stale);
+            return answered(Lookup::Found(Page::Held(aged.held)), How::Stale);
         }
-        let stale = (age == Age::Stale).then_some(held);
+        let stale = (aged.age == Age::Stale).then_some(Stale {
+            held: aged.held,
+            seen: aged.seen,
+        });
         let answer = Box::pin(self.ask_bucket(key, stale)).await;
         let outcome = match answer.how {
             How::Stale => Outcome::Stale,
@@ -87,7 +98,7 @@ impl Gateway {
     async fn ask_bucket(
         self: &Arc<Self>,
         key: &DocumentKey,
-        stale: Option<Arc<Held>>,
+        stale: Option<Stale>,
     ) -> Answered<Page> {
         let mut seat = self.lookups.join(key.object(), || {
             let (gateway, key, stale) = (Arc::clone(self), key.clone(), stale.clone());
@@ -113,8 +124,8 @@ impl Gateway {
             self.count(kind_of(key), Tier::Bucket, outcome);
         }
         match (landed, stale) {
-            (Lookup::Unknown(_), Some(held)) => Answered {
-                answer: Lookup::Found(Page::Held(held)),
+            (Lookup::Unknown(_), Some(stale)) => Answered {
+                answer: Lookup::Found(Page::Held(stale.held)),
                 how: How::Stale,
             },
             (Lookup::Found(Page::Large(body)), _) => Answered {
@@ -137,15 +148,14 @@ impl Gateway {
     }
 
     /// One lookup at the bucket; what it brings is kept, unless the key was written meanwhile.
-    async fn fetch_document(
-        self: Arc<Self>,
-        key: &DocumentKey,
-        stale: Option<Arc<Held>>,
-    ) -> Landed {
+    async fn fetch_document(self: Arc<Self>, key: &DocumentKey, stale: Option<Stale>) -> Landed {
         let at = key.object();
-        let seen = self.epochs.now(at);
+        let (old, seen) = match stale {
+            Some(Stale { held, seen }) => (Some(held), seen),
+            None => (None, self.epochs.now(at)),
+        };
         let mut ask = Ask::document();
-        if let Some(old) = &stale {
+        if let Some(old) = &old {
             ask.if_none_match = old.document.etag.clone();
             ask.tries = Tries::One;
         }
@@ -153,11 +163,11 @@ impl Gateway {
         let fetched = loop {
             tries += 1;
             match self.origin.fetch(at, &ask).await {
-                Lookup::Found(Fetched::NotModified) => break self.renewed(key, stale.as_deref()),
+                Lookup::Found(Fetched::NotModified) => break self.renewed(key, old.as_deref()),
                 Lookup::Found(Fetched::Object(stream)) => {
                     match self.read_document(key, stream).await {
                         Lookup::Unknown(GatewayError::Origin(cause))
-                            if cause.is_transient() && tries < BODY_TRIES && stale.is_none() => {}
+                            if cause.is_transient() && tries < BODY_TRIES && old.is_none() => {}
                         read => break read,
                     }
                 }
@@ -168,7 +178,7 @@ impl Gateway {
         if let Lookup::Unknown(cause) = &fetched {
             tracing::warn!(key = %at, %cause, "the bucket gave no document");
         }
-        self.keep_landed(key, seen, &fetched, stale.as_deref());
+        self.keep_landed(key, seen, &fetched, old.as_deref());
         fetched
     }
 
@@ -341,5 +351,82 @@ pub fn kind_of(key: &DocumentKey) -> Kind {
         | DocumentKind::Realisation
         | DocumentKind::BuildTrace
         | DocumentKind::DebugInfo => Kind::Document,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::config::Config;
+    use crate::gateway::Signing;
+    use crate::metrics::Metrics;
+    use crate::nix::key::Key;
+    use crate::origin::Origin;
+    use crate::tier::disk::DiskTier;
+    use std::time::{Duration, SystemTime};
+
+    /// In front of a bucket that is not there.
+    fn gateway(folder: &std::path::Path) -> Arc<Gateway> {
+        let env = [
+            ("NARWHARF_BUCKET__ENDPOINT", "http://127.0.0.1:1".to_owned()),
+            ("NARWHARF_BUCKET__NAME", "nix".to_owned()),
+            ("NARWHARF_BUCKET__ACCESS_KEY_ID", "id".to_owned()),
+            ("NARWHARF_BUCKET__SECRET_ACCESS_KEY", "secret".to_owned()),
+            ("NARWHARF_DISK__PATH", folder.display().to_string()),
+        ];
+        let env = env.map(|(name, value)| (name.to_owned(), value));
+        let config = Config::load(&[], env.into_iter()).unwrap();
+        let (metrics, clock) = (Arc::new(Metrics::new()), Clock::default());
+        let disk = DiskTier::open(&config.disk, Arc::clone(&metrics), clock.clone()).unwrap();
+        let origin = Origin::open(&config.bucket, Arc::clone(&metrics), clock.clone()).unwrap();
+        let engine = tokio::runtime::Handle::current();
+        Gateway::new(
+            &config,
+            Signing::default(),
+            engine,
+            clock,
+            metrics,
+            disk,
+            origin,
+        )
+    }
+
+    /// The write comes after the old one was read, and before its lookup has begun to ask.
+    #[tokio::test]
+    async fn an_old_document_is_not_kept_on_over_a_write_for_want_of_an_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let gateway = gateway(folder.path());
+        let path = "00000000000000000000000000000000.ls";
+        let Some(Key::Document(key)) = Key::parse(None, path, None) else {
+            panic!("{path} names a document");
+        };
+        let at = key.object();
+        for written in [false, true] {
+            let old = Document {
+                bytes: Bytes::from_static(b"old"),
+                etag: None,
+                last_modified: None,
+                content_type: None,
+                content_encoding: None,
+                validated: SystemTime::now(),
+            };
+            let held = Held::new(old, gateway.clock.now());
+            gateway.memory.keep(at, Arc::new(held));
+            gateway.clock.advance(Duration::from_secs(3600));
+            let Remembered::Aged(aged) = gateway.remembered(&key) else {
+                panic!("an hour old");
+            };
+            if written {
+                gateway.epochs.written(at, || gateway.memory.forget(at));
+            }
+            let stale = Stale {
+                held: aged.held,
+                seen: aged.seen,
+            };
+            let landed = Arc::clone(&gateway).fetch_document(&key, Some(stale)).await;
+            assert!(matches!(landed, Lookup::Unknown(_)), "{landed:?}");
+            assert_eq!(gateway.memory.document(at).is_none(), written);
+        }
     }
 }

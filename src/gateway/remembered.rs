@@ -22,9 +22,18 @@ pub enum Remembered {
     /// In the index, within its time; read after that epoch of its key.
     Recalled(Arc<Held>, Epoch),
     Absent,
-    /// Past its time: whoever answers by it counts what it was.
-    Aged(Arc<Held>, Place, Age),
+    Aged(Aged),
     Nothing,
+}
+
+/// A document past its time: whoever answers by it counts what it was.
+#[derive(Debug)]
+pub struct Aged {
+    pub held: Arc<Held>,
+    pub place: Place,
+    pub age: Age,
+    /// It was read after that epoch of its key.
+    pub seen: Epoch,
 }
 
 impl Remembered {
@@ -53,24 +62,35 @@ impl Gateway {
     pub fn remembered(&self, key: &DocumentKey) -> Remembered {
         let (at, now) = (key.object(), self.clock.now());
         // A key is either there or absent, and most that are asked for are there.
-        if let Some(held) = self.memory.document(at) {
-            return match self.freshness.of(&held, now) {
-                Age::Fresh { .. } => Remembered::Fresh(held),
-                age => Remembered::Aged(held, Place::Memory, age),
-            };
-        }
-        if self.is_known_absent(at, now) {
-            return Remembered::Absent;
-        }
-        let seen = self.epochs.now(at);
-        let Some(document) = self.disk.document(at) else {
-            return Remembered::Nothing;
+        let is_in_memory = match self.memory.document(at) {
+            Some(held) => match self.freshness.of(&held, now) {
+                Age::Fresh { .. } => return Remembered::Fresh(held),
+                _ => true,
+            },
+            None if self.is_known_absent(at, now) => return Remembered::Absent,
+            None => false,
         };
-        let validated = Freshness::monotonic(&self.clock, document.validated);
-        let held = Arc::new(Held::new(document, validated));
-        match self.freshness.of(&held, now) {
-            Age::Fresh { .. } => Remembered::Recalled(held, seen),
-            age => Remembered::Aged(held, Place::Index, age),
+        // A lock, for what may be kept on; so the aged one is read once more behind it.
+        let seen = self.epochs.now(at);
+        let (held, place) = match is_in_memory.then(|| self.memory.document(at)).flatten() {
+            Some(held) => (held, Place::Memory),
+            None => {
+                let Some(document) = self.disk.document(at) else {
+                    return Remembered::Nothing;
+                };
+                let validated = Freshness::monotonic(&self.clock, document.validated);
+                (Arc::new(Held::new(document, validated)), Place::Index)
+            }
+        };
+        match (self.freshness.of(&held, now), place) {
+            (Age::Fresh { .. }, Place::Memory) => Remembered::Fresh(held),
+            (Age::Fresh { .. }, _) => Remembered::Recalled(held, seen),
+            (age, place) => Remembered::Aged(Aged {
+                held,
+                place,
+                age,
+                seen,
+            }),
         }
     }
 
@@ -89,9 +109,9 @@ impl Gateway {
                 self.epochs
                     .unless_written(at, *seen, || self.memory.keep(at, Arc::clone(held)));
             }
-            Remembered::Aged(held, Place::Index, _) => {
+            Remembered::Aged(aged) if aged.place == Place::Index => {
                 count(Tier::Memory, Outcome::Miss);
-                self.learn(key, &held.document.bytes);
+                self.learn(key, &aged.held.document.bytes);
             }
             Remembered::Aged(..) => {}
             Remembered::Nothing => {
