@@ -11,7 +11,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::io::{ReaderStream, StreamReader};
 
-use crate::body::{BodyError, Piece, Pieces, Reading};
+use crate::body::{BodyError, Piece, Pieces, Reading, memory_pieces};
 
 /// Most bytes a document may have once decoded (`design.md` §10.10).
 pub const MAX_DECODED: u64 = 64 << 20;
@@ -82,6 +82,18 @@ impl Encoding {
             Self::Xz => bounded(XzDecoder::with_mem_limit(packed, XZ_MEMORY)),
             Self::Bzip2 => bounded(BzDecoder::new(packed)),
         }
+    }
+
+    /// How many bytes `packed` decodes to, of which few are held at once. Others have their turn
+    /// meanwhile. Errors: those in which [`Encoding::decoding`] would end.
+    pub async fn decoded_len(self, packed: Bytes) -> Result<u64, BodyError> {
+        let mut pieces = self.decoding(memory_pieces(packed));
+        let mut len = 0;
+        while let Some(piece) = pieces.try_next().await? {
+            len += piece.len();
+            tokio::task::yield_now().await;
+        }
+        Ok(len)
     }
 
     /// The decoded bytes, at most so many: no more than that are ever held.

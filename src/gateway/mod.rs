@@ -38,7 +38,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 pub use crate::tier::disk::{Seen as SeenBlob, Survey};
-pub use encoding::{DecodeError, Encoding, MAX_DECODED};
+pub use encoding::Encoding;
 pub use nar::Nar;
 pub use pass::WINDOW as PASS_WINDOW;
 pub use under_way::UnderWay;

@@ -10,11 +10,11 @@ use actix_web::http::header::{IF_MATCH, IF_NONE_MATCH, RANGE};
 use actix_web::{HttpMessage, HttpResponse};
 use futures_util::stream::empty;
 
-use crate::body::Pieces;
+use crate::body::{Pieces, memory_pieces};
+use crate::gateway::Encoding;
 use crate::gateway::document::{Handover, Held, Page};
 use crate::gateway::error::GatewayError;
 use crate::gateway::served::{Answered, How};
-use crate::gateway::{Encoding, MAX_DECODED};
 use crate::lookup::Lookup;
 use crate::metrics::labels::Source;
 use crate::nix::key::{DocumentKey, DocumentKind, NarKey};
@@ -60,20 +60,25 @@ impl Front {
         if conditional_on(request, about.own_tag(), how)? == Condition::NotModified {
             return Ok(reply::document_unchanged(about));
         }
-        let bytes = match taken_off {
-            None => document.bytes.clone(),
-            Some(encoding) => {
-                let decoding = encoding.decode(&document.bytes, MAX_DECODED);
-                Box::pin(decoding).await.map_err(|cause| {
-                    tracing::warn!(key = %key.object(), %cause, "a stored document cannot be decoded");
-                    Refused {
-                        refusal: Refusal::NotDecodable,
-                        how,
-                    }
-                })?
-            }
+        let Some(encoding) = taken_off else {
+            return Ok(reply::document(about, document.bytes.clone()));
         };
-        Ok(reply::document(about, bytes))
+        // Once for its length, and to know that it can be, and then as the client takes it: a few
+        // bytes may stand for many, which would be another copy in memory for each slow client.
+        let packed = &document.bytes;
+        let measuring = Box::pin(encoding.decoded_len(packed.clone()));
+        let len = measuring.await.map_err(|cause| {
+            tracing::warn!(key = %key.object(), %cause, "a stored document cannot be decoded");
+            Refused {
+                refusal: Refusal::NotDecodable,
+                how,
+            }
+        })?;
+        let pieces = match *request.method() {
+            Method::HEAD => nothing(),
+            _ => encoding.decoding(memory_pieces(packed.clone())),
+        };
+        Ok(reply::large_document(about, Some(len), pieces))
     }
 
     /// `decoded`: its encoding is taken off for this client.

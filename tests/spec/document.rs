@@ -193,6 +193,27 @@ async fn a_bomb_is_not_decoded() {
     assert!(answer.cut && answer.body.len() <= 64 * MIB);
 }
 
+/// A few bytes may stand for many, and many clients may be slow: what one has not taken yet is not
+/// decoded yet.
+#[tokio::test]
+async fn what_a_client_does_not_take_is_not_decoded_for_it() {
+    const LEN: usize = 40 * MIB;
+    let bed = TestBed::start().await;
+    let bytes = packed("zstd", &vec![0; LEN]).await;
+    let request = put(LOG, &bytes).header("Content-Encoding", "zstd");
+    assert_eq!(bed.ask(request).await.status, 201);
+    let series = "narwharf_http_response_bytes_total{kind=\"document\",source=\"memory\"}";
+    let mut slow = bed.connect().await;
+    slow.send_head(&get(LOG)).await;
+    assert_eq!(slow.head().await.length(), Some(LEN));
+    assert!(bed.ask(get(LOG)).await.is(&vec![0; LEN]));
+    drop(slow);
+    bed.until_metric("narwharf_http_requests_in_flight", 0)
+        .await;
+    let of_slow = bed.metric(series) - LEN as u64;
+    assert!(of_slow < LEN as u64 / 4, "{of_slow} bytes");
+}
+
 /// What says it is compressed and is not, or not to its end, is never served as if it were whole.
 #[tokio::test]
 async fn damage_under_an_encoding_is_told() {
