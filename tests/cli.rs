@@ -65,6 +65,11 @@ fn bad_usage_is_2_and_help_is_0() {
     let desk = Desk::new();
     assert_eq!(desk.run(&["--nonsense"], &[]).code, Some(2));
     assert_eq!(desk.run(&["nonsense"], &[]).code, Some(2));
+    for url in ["https://cache.example", "cache"] {
+        let told = desk.run(&["stats", "--url", url], &[]);
+        assert_eq!(told.code, Some(2));
+        assert!(told.err.contains("http://HOST[:PORT]"), "{}", told.err);
+    }
     let help = desk.run(&["--help"], &[]);
     assert_eq!(help.code, Some(0));
     for command in ["serve", "check", "verify", "token", "nix-conf"] {
@@ -313,6 +318,31 @@ fn serve(desk: &Desk, args: &[&str], env: &[(&str, &str)]) -> (Child, String) {
     let mut lines = BufReader::new(server.stdout.take().unwrap());
     while !said.contains("nixpkgs#hello") && lines.read_line(&mut said).unwrap() > 0 {}
     (server, said)
+}
+
+/// They may be open to all, whatever server.listen says.
+#[test]
+fn behind_sockets_that_systemd_opened_no_token_is_made() {
+    let desk = Desk::new();
+    let narwharf = desk.command(&[], &[]).get_program().to_owned();
+    // What is handed over is no socket, so that it listens where it is told all the same.
+    let script = "LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" 3</dev/null";
+    let mut server = Command::new("sh")
+        .args(["-c", script])
+        .arg(narwharf)
+        .current_dir(desk.path())
+        .env("NARWHARF_SERVER__LISTEN", "127.0.0.1:0")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut lines = BufReader::new(server.stdout.take().unwrap());
+    while !said.contains("http://") && lines.read_line(&mut said).unwrap() > 0 {}
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(said.contains("http://"), "{said}");
+    assert!(!desk.path().join("data/upload-token").exists(), "{said}");
 }
 
 #[test]

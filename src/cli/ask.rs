@@ -32,7 +32,7 @@ const PIECE: usize = 128 << 10;
 #[derive(Args, Debug)]
 pub struct Whom {
     /// The running server [default: the first of server.listen]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = server_address)]
     url: Option<Url>,
     /// A file whose first line is an admin's token [default: the variable NARWHARF_TOKEN, else none]
     #[arg(long, value_name = "FILE")]
@@ -94,31 +94,27 @@ impl Whom {
 
     pub fn server(&self, config: &Config) -> anyhow::Result<Server> {
         Ok(Server {
-            place: self.place(config)?,
+            place: self.place(config),
             token: self.token()?,
         })
     }
 
-    fn place(&self, config: &Config) -> anyhow::Result<Place> {
+    fn place(&self, config: &Config) -> Place {
         let Some(url) = &self.url else {
-            return Ok(match &config.server.listen[0] {
+            return match &config.server.listen[0] {
                 Listen::Tcp(address) => Place::Tcp {
                     authority: reachable(address),
                     root: "/".to_owned(),
                 },
                 Listen::Unix(path) => Place::Unix(path.clone()),
-            });
-        };
-        let (Some(host), "http") = (url.host_str(), url.scheme()) else {
-            bail!(
-                "--url: allowed is http://HOST[:PORT][/NAMESPACE]; ask narwharf itself, not the proxy before it"
-            );
+            };
         };
         let path = url.path().trim_end_matches('/');
-        Ok(Place::Tcp {
-            authority: format!("{host}:{}", url.port_or_known_default().unwrap_or(80)),
+        let (host, port) = (url.host_str(), url.port_or_known_default());
+        Place::Tcp {
+            authority: format!("{}:{}", host.unwrap_or_default(), port.unwrap_or(80)),
             root: format!("{path}/"),
-        })
+        }
     }
 
     fn token(&self) -> anyhow::Result<Option<SecretString>> {
@@ -128,6 +124,16 @@ impl Whom {
                 .map_err(|cause| anyhow::anyhow!("{}: {cause}", file.display())),
             None => Ok(std::env::var("NARWHARF_TOKEN").ok().map(SecretString::from)),
         }
+    }
+}
+
+fn server_address(text: &str) -> Result<Url, String> {
+    match Url::parse(text) {
+        Ok(url) if url.scheme() == "http" && url.has_host() => Ok(url),
+        _ => Err(
+            "allowed is http://HOST[:PORT][/NAMESPACE]; ask narwharf itself, not the proxy before it"
+                .to_owned(),
+        ),
     }
 }
 
