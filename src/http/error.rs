@@ -35,6 +35,8 @@ pub enum Refusal {
     NoRoute,
     #[error("this path does not take that method")]
     Method { allow: &'static str },
+    #[error("{}", UploadError::Disabled)]
+    UploadsOff { allow: &'static str },
     #[error("the request target is longer than {MAX_TARGET} bytes")]
     TargetTooLong,
     #[error("the request's head has more than {MAX_FIELDS} fields or {MAX_HEAD} bytes")]
@@ -58,7 +60,7 @@ impl Refusal {
     pub fn status(&self, client: Client) -> StatusCode {
         match self {
             Self::Absent | Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Method { .. } | Self::UploadsOff { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Denied {
@@ -101,6 +103,7 @@ impl Refusal {
             | Self::Absent
             | Self::NoRoute
             | Self::Method { .. }
+            | Self::UploadsOff { .. }
             | Self::TargetTooLong
             | Self::HeadTooLarge
             | Self::Denied { .. }

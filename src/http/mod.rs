@@ -154,6 +154,11 @@ impl Front {
         {
             return Err(Refusal::TargetTooLong);
         }
+        if *method == Method::CONNECT {
+            return Err(Refusal::Method {
+                allow: READ_METHODS,
+            });
+        }
         let query = match *method {
             Method::DELETE => remove::split_query(uri.query()).0,
             _ => uri.query(),
@@ -277,7 +282,10 @@ impl Desk {
                 }
             }
             Err(refusal) => {
-                Box::pin(receive::drain(payload)).await;
+                // What comes behind a CONNECT has no end.
+                if request.method() != Method::CONNECT {
+                    Box::pin(receive::drain(payload)).await;
+                }
                 let client = Client::of(request.headers());
                 front.refuse(Refused::plainly(refusal), client, &mut seen, false)
             }
@@ -286,6 +294,14 @@ impl Desk {
             front.leaving.note_push();
         }
         front.leaving.mark(seen.answer(reply))
+    }
+
+    /// The same of one whose client waits for `100 Continue`: nothing there takes a body.
+    pub async fn expect_metrics(&self, request: Request) -> Result<Request, HttpResponse> {
+        if reads(request.method()) {
+            return Ok(request);
+        }
+        Err(self.handle_metrics(request).await.map_into_boxed_body())
     }
 
     /// Answers a request that came by the metrics' own listener.

@@ -11,13 +11,15 @@ use actix_http::Payload;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName,
+    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName,
+    HeaderValue,
 };
 use futures_util::StreamExt;
 
 use crate::gateway::Gateway;
 use crate::gateway::error::UploadError;
 use crate::gateway::upload::{Admitted, Leave, UploadHead, Uploaded};
+use crate::metrics::labels::Kind;
 use crate::nix::key::Key;
 
 use super::client::Client;
@@ -98,11 +100,16 @@ pub async fn drain(mut payload: Payload) {
     let _ = tokio::time::timeout(DRAIN_PATIENCE, reading).await;
 }
 
-/// The answer to an upload that was taken.
-pub fn taken(uploaded: Uploaded) -> HttpResponse {
+/// The answer to an upload that was taken; of a NAR every answer promises ranges.
+pub fn taken(uploaded: Uploaded, kind: Kind) -> HttpResponse {
     let status = match uploaded {
         Uploaded::Created => StatusCode::CREATED,
         Uploaded::Existing => StatusCode::OK,
     };
-    text(status, TEXT, "")
+    let mut response = text(status, TEXT, "");
+    if kind == Kind::Nar {
+        let ranges = HeaderValue::from_static("bytes");
+        response.headers_mut().insert(ACCEPT_RANGES, ranges);
+    }
+    response
 }

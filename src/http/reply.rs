@@ -13,7 +13,6 @@ use actix_web::http::header::{
 use bytes::Bytes;
 
 use crate::body::{Pieces, Reading};
-use crate::gateway::error::UploadError;
 use crate::gateway::served::{How, NarFacts};
 use crate::metrics::labels::Source;
 use crate::nix;
@@ -319,9 +318,8 @@ pub fn refusal(
         Refusal::Unsatisfiable(unmet) => {
             fields.put(CONTENT_RANGE, Value::Counted("bytes */", unmet.len));
         }
-        Refusal::Method { allow } => fields.put(ALLOW, Value::Static(allow)),
-        Refusal::Upload(UploadError::Disabled) => {
-            fields.put(ALLOW, Value::Static(super::READ_METHODS));
+        Refusal::Method { allow } | Refusal::UploadsOff { allow } => {
+            fields.put(ALLOW, Value::Static(allow));
         }
         _ => {}
     }

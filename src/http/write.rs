@@ -9,7 +9,6 @@ use actix_web::http::header::HeaderMap;
 use actix_web::{HttpMessage, HttpResponse};
 
 use crate::asker::asking;
-use crate::gateway::error::UploadError;
 use crate::gateway::upload::{Admitted, Uploaded};
 use crate::metrics::labels::Kind;
 
@@ -50,9 +49,10 @@ impl Desk {
             Err(refusal) => Err(refusal),
         };
         match decided {
-            Ok(Some(Admitted::Existing)) => Err(seen
-                .answer(Reply::own(receive::taken(Uploaded::Existing)))
-                .map_into_boxed_body()),
+            Ok(Some(Admitted::Existing)) => {
+                let taken = receive::taken(Uploaded::Existing, seen.kind);
+                Err(seen.answer(Reply::own(taken)).map_into_boxed_body())
+            }
             Ok(Some(Admitted::Wanted(leave))) => {
                 seen.withdraw();
                 request.extensions_mut().insert(Decided { leave });
@@ -88,6 +88,7 @@ impl Front {
             receive::drain(payload).await;
             return removed;
         }
+        let kind = routed.route.kind();
         let decided = request.extensions_mut().remove::<Decided>();
         let admitted = match (request.method(), decided) {
             (&Method::PUT, Some(Decided { leave })) => Ok(Some(Admitted::Wanted(leave))),
@@ -101,11 +102,11 @@ impl Front {
             Ok(Some(Admitted::Wanted(leave))) => {
                 let taken = receive::take(&self.gateway, *leave, payload).await;
                 let uploaded = taken.map_err(|cause| Refused::plainly(Refusal::Upload(cause)))?;
-                Ok(Reply::own(receive::taken(uploaded)))
+                Ok(Reply::own(receive::taken(uploaded, kind)))
             }
             Ok(Some(Admitted::Existing) | None) => {
                 receive::drain(payload).await;
-                Ok(Reply::own(receive::taken(Uploaded::Existing)))
+                Ok(Reply::own(receive::taken(Uploaded::Existing, kind)))
             }
             Err(refusal) => {
                 receive::drain(payload).await;
@@ -169,7 +170,9 @@ impl Front {
             });
         }
         if !self.gateway.takes_uploads() {
-            return Err(Refusal::Upload(UploadError::Disabled));
+            return Err(Refusal::UploadsOff {
+                allow: self.allowed(&routed.route),
+            });
         }
         let by = self.authorise(routed, headers, Scope::Write, peer)?;
         let by = by.unwrap_or_default();

@@ -116,7 +116,7 @@ fn speak_http(
         .expect(fn_service(move |request| {
             // Boxed, as the next one: what is not is part of every connection, idle ones too.
             let desk = Rc::clone(&expecting);
-            Box::pin(expect(desk, request))
+            Box::pin(expect(desk, face, request))
         }))
         .h1(fn_service(move |request| {
             Box::pin(handle(Rc::clone(&desk), face, request))
@@ -124,9 +124,12 @@ fn speak_http(
 }
 
 /// A refusal is an answer like any other, and ends the turn.
-async fn expect(desk: Rc<Desk>, request: Request) -> Result<Request, HttpResponse> {
+async fn expect(desk: Rc<Desk>, face: Face, request: Request) -> Result<Request, HttpResponse> {
     let turn = request.conn_data::<Turn>().cloned();
-    let decided = desk.expect(request).await;
+    let decided = match face {
+        Face::Cache => desk.expect(request).await,
+        Face::Metrics => desk.expect_metrics(request).await,
+    };
     if decided.is_err() {
         drop(turn.as_ref().map(Turn::answering));
     }

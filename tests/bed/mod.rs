@@ -97,6 +97,12 @@ impl TestBed {
         self.running().started.addresses[0]
     }
 
+    /// A connection to the metrics' own listener, which must be set.
+    pub async fn connect_to_metrics(&self) -> Connection {
+        let at = self.running().started.metrics;
+        Connection::open(at.expect("a listener of their own")).await
+    }
+
     /// `disk.path`.
     pub fn disk_path(&self) -> PathBuf {
         self.folder.path().join("disk")

@@ -5,6 +5,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use futures_util::future::join_all;
 use narwharf::nix::hash::Sha256Hash;
 
+use crate::bed::r2sim::{Fault, Rule};
 use crate::bed::{Answer, Package, Request, TOKEN, TestBed, get, head, put};
 
 fn basic(request: Request, user: &str, password: &str) -> Request {
@@ -183,6 +184,23 @@ async fn a_token_for_namespaces_is_good_for_those_alone() {
         assert_eq!(wrote.status, written, "{token} writes {target}");
         let got = bed.ask(get(&target).token(token)).await;
         assert_eq!(got.status, read, "{token} reads {target}");
+    }
+}
+
+/// The last failure is named after an object that somebody asked for.
+#[tokio::test]
+async fn a_private_caches_readiness_names_no_object() {
+    for (public, why) in [("true", "narinfo"), ("false", "s ago: server")] {
+        let bed = TestBed::with(|s| s.set("auth.public_reads", public)).await;
+        let hello = bed.bucket.publish(Package::named("hello"));
+        let broken = Rule::get(&hello.narinfo).plays(Fault::Status(500, "InternalError"));
+        let _broken = bed.bucket.fault(broken);
+        let asked = get(&hello.narinfo).token(TOKEN);
+        assert_eq!(bed.ask(asked).await.status, 503);
+        let told = bed.ask(get("ready")).await;
+        let told = told.text();
+        assert!(told.contains(why), "{told}");
+        assert_eq!(told.contains(&hello.narinfo[..32]), public == "true");
     }
 }
 

@@ -1,7 +1,7 @@
 //! What every answer has, what each path allows, and the answers that come from the gateway itself:
 //! cache info, health, readiness, metrics.
 
-use crate::bed::{Request, TestBed, delete, get, head, post, put};
+use crate::bed::{Package, Request, TestBed, delete, get, head, post, put};
 
 use super::wire::bed_with_a_package;
 
@@ -159,6 +159,27 @@ async fn readiness_follows_the_bucket() {
     bed.bucket.start_listening();
     bed.clock.advance(std::time::Duration::from_secs(60));
     assert_eq!(ready().await, 200);
+}
+
+/// Nothing else is there, however it is asked for: no object is known, and no body is asked for.
+#[tokio::test]
+async fn on_their_own_listener_there_are_the_metrics_and_nothing_else() {
+    let bed = TestBed::with(|s| s.set("metrics.listen", "127.0.0.2:0")).await;
+    let hello = bed.bucket.publish(Package::named("hello"));
+    let mut connection = bed.connect_to_metrics().await;
+    assert_eq!(connection.ask(&get("metrics")).await.status, 200);
+    assert_eq!(connection.ask(&get(&hello.narinfo)).await.status, 404);
+    for (request, status) in [
+        (put(&hello.nar, &hello.nar_bytes), 404),
+        (put(&hello.nar, &hello.nar_bytes).without_token(), 404),
+        (put("metrics", b"x"), 405),
+    ] {
+        let mut connection = bed.connect_to_metrics().await;
+        connection.send_head(&request.expecting_continue()).await;
+        assert_eq!(connection.head().await.status, status);
+    }
+    assert_eq!(bed.ask(get("metrics")).await.status, 404);
+    assert_eq!(bed.bucket.requests(), 0);
 }
 
 /// A dashboard's first look finds every series, at zero.

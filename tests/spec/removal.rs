@@ -43,6 +43,22 @@ async fn nobody_deletes_where_no_token_may() {
 }
 
 #[tokio::test]
+async fn where_there_is_an_admin_and_no_uploads_a_put_is_told_so() {
+    let hash = token::hex(&token::sha256(&SecretString::from(ADMIN)));
+    let bed = TestBed::with(|s| {
+        s.set("uploads.enabled", "false");
+        s.add_toml(&format!(
+            "[[auth.token]]\nname = 'admin'\nsha256 = '{hash}'\nscopes = ['admin']"
+        ));
+    })
+    .await;
+    let hello = bed.bucket.publish(Package::named("hello"));
+    let answer = bed.ask(put(&hello.nar, b"x")).await;
+    assert_eq!(answer.status, 405);
+    assert_eq!(answer.header("allow"), Some("GET, HEAD, DELETE"));
+}
+
+#[tokio::test]
 async fn only_admins_delete() {
     let bed = bed_with_admin().await;
     let hello = pushed(&bed, Package::named("hello")).await;

@@ -46,7 +46,9 @@ async fn what_was_acknowledged_is_in_the_bucket_as_it_came_and_visible_at_once()
     let bed = TestBed::start().await;
     let hello = Package::named("hello").nar_bytes(2 * MIB).build();
     let nar = put(&hello.nar, &hello.nar_bytes).header("Content-Type", "application/x-nix-nar");
-    assert_eq!(bed.ask(nar).await.status, 201);
+    let answer = bed.ask(nar).await;
+    assert_eq!(answer.status, 201);
+    assert_eq!(answer.header("accept-ranges"), Some("bytes"));
     let narinfo =
         put(&hello.narinfo, &hello.narinfo_text).header("Content-Type", "text/x-nix-narinfo");
     assert_eq!(bed.ask(narinfo).await.status, 201);

@@ -137,7 +137,7 @@ async fn no_odd_request_puts_the_next_one_out_of_step() {
         (
             "CONNECT",
             raw("CONNECT a.example:443 HTTP/1.1\r\nHost: a.example\r\n\r\n"),
-            &[404],
+            &[405],
         ),
         (
             "asterisk",

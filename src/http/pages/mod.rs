@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::{Gateway, Readiness, Survey};
 use crate::metrics::Metrics;
+use crate::metrics::labels::Label;
 use crate::nix::cache_info;
 
 use home::Home;
@@ -136,6 +137,11 @@ impl Pages {
             StatusCode::SERVICE_UNAVAILABLE
         };
         let failure = readiness.bucket.last_failure.as_ref();
+        let failure = failure.map(|(when, cause)| match self.sharing {
+            Sharing::Public => (when, cause.to_string()),
+            // It names an object, and anybody may ask this.
+            Sharing::Private => (when, cause.reason().as_str().to_owned()),
+        });
         let ago = |since| {
             format!(
                 "{} s ago",
@@ -147,7 +153,7 @@ impl Pages {
             "bucket": {
                 "state": status::bucket_state(readiness),
                 "last_success": readiness.bucket.last_success.map(ago),
-                "last_failure": failure.map(|(when, cause)| format!("{}: {}", ago(*when), cause)),
+                "last_failure": failure.map(|(when, why)| format!("{}: {why}", ago(*when))),
             },
             "disk": { "state": readiness.disk.to_string() },
             "index": { "state": readiness.index.to_string() },
