@@ -14,8 +14,8 @@
 //! 5. [`origin`] is the bucket: S3 or a directory, behind retries, bounds and a breaker.
 //! 6. The answer's bytes come back as [`body`] pieces: memory, or a stretch of a file.
 //!
-//! [`config`], [`metrics`], [`log`], [`object`], [`range`], [`clock`], [`asker`], [`lane`] and [`human`] are
-//! leaves that anyone may use.
+//! [`config`], [`metrics`], [`log`], [`object`], [`range`], [`clock`], [`pace`], [`asker`], [`lane`] and
+//! [`human`] are leaves that anyone may use.
 //! Nothing calls upward; `tests/layers.rs` holds the arrows against the code.
 
 // The future of a request nests one future for each layer, the S3 client's own ones below them.
@@ -42,4 +42,5 @@ pub mod lookup;
 pub mod metrics;
 pub mod nix;
 pub mod object;
+pub mod pace;
 pub mod range;

@@ -16,7 +16,7 @@ use paths::{Mention, mentions};
 
 const LEAVES: &[&str] = &[
     "nix", "config", "metrics", "log", "range", "clock", "body", "lookup", "object", "human",
-    "asker", "lane",
+    "asker", "lane", "pace",
 ];
 
 /// Who may use whom: the first column's module, then the modules of this crate it may name.
@@ -38,6 +38,7 @@ const ARROWS: &[(&str, &[&[&str]])] = &[
     ("human", &[]),
     ("asker", &[]),
     ("lane", &[]),
+    ("pace", &[]),
 ];
 
 const FREE: &[&str] = &["server", "cli", "main", "lib"];

@@ -82,6 +82,8 @@ pub enum UploadError {
     Cut { got: u64, want: u64 },
     #[error("no body byte for {0:?}; nothing was stored")]
     Idle(Duration),
+    #[error("the body came at less than 10 kB/s; nothing was stored")]
+    Slow,
     #[error("the body's SHA-256 is {got}, the name says {want}; nothing was stored")]
     WrongHash { got: String, want: String },
     #[error("{key} exists with other bytes and its name is no hash; choose another name")]
@@ -126,7 +128,7 @@ impl UploadError {
     /// How such an upload ended, in the words of the metrics.
     pub fn outcome(&self) -> UploadOutcome {
         match self {
-            Self::Cut { .. } | Self::Idle(_) => UploadOutcome::Cut,
+            Self::Cut { .. } | Self::Idle(_) | Self::Slow => UploadOutcome::Cut,
             Self::Bucket(_)
             | Self::NoRoom
             | Self::Disk(_)

@@ -122,6 +122,7 @@ fn upload_status(cause: &UploadError, client: Client) -> StatusCode {
         }
         UploadError::Cut { .. }
         | UploadError::Idle(_)
+        | UploadError::Slow
         | UploadError::WrongHash { .. }
         | UploadError::Narinfo(_)
         | UploadError::ForeignUrl { .. }

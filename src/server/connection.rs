@@ -23,12 +23,12 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::gate::{Gate, HEAD_PATIENCE, Read};
 use super::stream::Stream;
-use super::takings::Takings;
 use super::turn::Turn;
 use super::warmth::{self, Warmth};
 use crate::body::{Outbox, Piece};
 use crate::http::Desk;
 use crate::http::prompt::Rest;
+use crate::pace::Pace;
 
 /// Bytes of a body that are sent before the worker's other connections have their turn.
 const AT_ONCE: u64 = 1 << 20;
@@ -52,7 +52,7 @@ pub struct Connection {
     stream: Stream,
     /// Made at the first write that had to wait, then set anew for each.
     patience: Option<Pin<Box<Sleep>>>,
-    takings: Takings,
+    pace: Pace,
     gate: Gate,
     /// Made at the first head that came in pieces.
     lateness: Option<Pin<Box<Sleep>>>,
@@ -90,7 +90,7 @@ impl Connection {
         Self {
             stream,
             patience: None,
-            takings: Takings::default(),
+            pace: Pace::default(),
             gate: Gate::default(),
             lateness: None,
             outbox: Outbox::default(),
@@ -120,12 +120,12 @@ impl Connection {
     ) -> Poll<io::Result<usize>> {
         if let Poll::Ready(written) = written {
             if let Ok(bytes) = &written {
-                self.takings.took(*bytes as u64, Instant::now());
+                self.pace.moved(*bytes as u64, Instant::now());
             }
             return Poll::Ready(written);
         }
-        let was_waiting = self.takings.is_waiting();
-        let mut until = self.takings.waits(Instant::now());
+        let was_waiting = self.pace.is_waiting();
+        let mut until = self.pace.waits(Instant::now());
         let patience = self
             .patience
             .get_or_insert_with(|| Box::pin(sleep_until(until)));
@@ -134,10 +134,10 @@ impl Connection {
         }
         while patience.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            if !self.takings.go_on(now) {
+            if !self.pace.go_on(now) {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
-            until = self.takings.waits(now);
+            until = self.pace.waits(now);
             patience.as_mut().reset(until);
         }
         Poll::Pending
@@ -162,7 +162,7 @@ impl Connection {
             gate,
             desk,
             peer,
-            takings,
+            pace,
             ..
         } = self;
         let mut answer = None;
@@ -181,7 +181,7 @@ impl Connection {
                 Poll::Ready(Ok(sent)) => *sent,
                 Poll::Ready(Err(_)) | Poll::Pending => 0,
             };
-            takings.took(taken as u64, Instant::now());
+            pace.moved(taken as u64, Instant::now());
             self.rest = answer.after(taken);
             if let Poll::Ready(Err(cause)) = sent {
                 return Poll::Ready(Err(cause));

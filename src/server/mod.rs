@@ -10,7 +10,6 @@ mod gate;
 mod listen;
 mod memory;
 mod stream;
-mod takings;
 mod turn;
 mod warmth;
 mod workers;

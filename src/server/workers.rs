@@ -14,11 +14,12 @@ use actix_web::HttpResponse;
 use actix_web::body::MessageBody;
 
 use super::connection::Connection;
+use super::gate;
 use super::listen::Socket;
 use super::turn::{Lasting, Turn};
-use super::{gate, takings};
 use crate::config::Config;
 use crate::http::{Desk, Face, Front};
+use crate::pace;
 
 /// After a refusal whose body nobody reads, the client has this long to read the answer.
 const DISCONNECT_PATIENCE: Duration = Duration::from_secs(5);
@@ -78,7 +79,7 @@ pub fn serve(
 /// closes it when it was so for long. `None`: nothing may.
 fn largest_prompt(keep_alive: Duration) -> Option<usize> {
     let time = keep_alive.checked_sub(gate::SHOW_EVERY)?;
-    let taken = usize::try_from(takings::taken_within(time)).unwrap_or(usize::MAX);
+    let taken = usize::try_from(pace::moved_within(time)).unwrap_or(usize::MAX);
     (!time.is_zero()).then_some(taken.max(TAKEN_AT_ONCE))
 }
 

@@ -2,15 +2,18 @@
 //!
 //! A Nix before 2.33.2 cannot send a body twice: its retry announces the whole, sends nothing or
 //! the tail, and then waits for minutes. So whoever may be one gets a few seconds of silence, and
-//! nobody gets more bytes in than were announced (`design.md` §10.8).
+//! nobody gets more bytes in than were announced (`design.md` §10.8). Whoever drips gets no further
+//! than whoever reads so.
 
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use prometheus::IntCounter;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
 
 use super::super::error::UploadError;
+use crate::pace::Pace;
 
 /// Chunks between the client's connection and whoever takes them; actix hands out at most 32 KiB
 /// at once.
@@ -46,6 +49,7 @@ pub struct Body {
     want: u64,
     got: u64,
     patience: Duration,
+    pace: Pace,
     received: IntCounter,
 }
 
@@ -64,6 +68,7 @@ impl Body {
             want,
             got: 0,
             patience,
+            pace: Pace::default(),
             received,
         };
         (body, Sender(here))
@@ -76,9 +81,7 @@ impl Body {
 
     /// The next bytes; `None`: all that were announced have come, and no more.
     pub async fn next(&mut self) -> Result<Option<Bytes>, UploadError> {
-        let arrived = tokio::time::timeout(self.patience, self.arriving.recv())
-            .await
-            .map_err(|_| UploadError::Idle(self.patience))?;
+        let arrived = self.arrive().await?;
         let (got, want) = (self.got, self.want);
         match arrived {
             Some(Piece::Chunk(chunk)) => {
@@ -94,6 +97,28 @@ impl Body {
             }
             Some(Piece::End) if got == want => Ok(None),
             Some(Piece::End) | None => Err(UploadError::Cut { got, want }),
+        }
+    }
+
+    /// What comes next, for whose client we wait no longer than it may be silent or slow.
+    async fn arrive(&mut self) -> Result<Option<Piece>, UploadError> {
+        let silent_until = Instant::now() + self.patience;
+        loop {
+            let slow_until = self.pace.waits(Instant::now());
+            let until = silent_until.min(slow_until);
+            match timeout_at(until, self.arriving.recv()).await {
+                Ok(arrived) => {
+                    let bytes = match &arrived {
+                        Some(Piece::Chunk(chunk)) => chunk.len() as u64,
+                        Some(Piece::End) | None => 0,
+                    };
+                    self.pace.moved(bytes, Instant::now());
+                    return Ok(arrived);
+                }
+                Err(_) if until == silent_until => return Err(UploadError::Idle(self.patience)),
+                Err(_) if self.pace.go_on(Instant::now()) => {}
+                Err(_) => return Err(UploadError::Slow),
+            }
         }
     }
 
@@ -126,6 +151,8 @@ impl Body {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
 
     async fn body_of(want: u64, pieces: Vec<Piece>) -> Result<Bytes, UploadError> {
         let (sender, arriving) = mpsc::channel(pieces.len().max(1));
@@ -163,6 +190,22 @@ mod tests {
         let received = IntCounter::new("received", "bytes").unwrap();
         let (body, _here) = Body::new(arriving, 6, Duration::from_millis(1), received);
         assert!(matches!(body.collect().await, Err(UploadError::Idle(_))));
+    }
+
+    /// A byte now and then is no silence.
+    #[tokio::test]
+    async fn a_drip_ends_it() {
+        for (bytes, is_slow) in [(10_000, true), (1_000_000, false)] {
+            let (_pieces, arriving) = mpsc::channel(1);
+            let received = IntCounter::new("received", "bytes").unwrap();
+            let (mut body, _sender) = Body::new(arriving, 6, Duration::from_millis(1), received);
+            // A minute ago these bytes came, and none since.
+            let ago = Instant::now().checked_sub(60 * SECOND).unwrap();
+            body.pace.moved(bytes, ago);
+            body.pace.waits(ago);
+            let ended = body.next().await.unwrap_err();
+            assert_eq!(matches!(ended, UploadError::Slow), is_slow, "{ended}");
+        }
     }
 
     #[tokio::test]

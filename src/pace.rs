@@ -1,37 +1,37 @@
 //! How slow a client may be: the one home of that policy (`reliability.md`, "Clients").
 //!
-//! Only time in which bytes wait for the client counts. An answer that we are slow to give, because
-//! the bucket is, costs no client its connection.
+//! Only time in which the other side waits for the client counts: bytes that it has yet to take, or to
+//! give. An answer that we are slow to give, because the bucket is, costs no client its connection.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Of the time in which bytes wait for a client, it is judged by stretches of so much.
+/// Of the time in which a client is waited for, it is judged by stretches of so much.
 const STRETCH: Duration = Duration::from_secs(60);
 
-/// What a client must take in each: 10 kB/s. A slower one needs a day for a gigabyte.
+/// Bytes that must move in each: 10 kB/s. A slower client needs a day for a gigabyte.
 const LEAST: u64 = 10_000 * STRETCH.as_secs();
 
-/// Bytes that a client has taken within so much time at the least rate, judged by whole stretches.
-pub fn taken_within(time: Duration) -> u64 {
+/// Bytes that have moved within so much time at the least rate, judged by whole stretches.
+pub fn moved_within(time: Duration) -> u64 {
     time.as_secs() / STRETCH.as_secs() * LEAST
 }
 
-/// How fast a client takes what waits for it. Pure: time is an argument.
+/// How fast a client takes an answer, or gives a body. Pure: time is an argument.
 #[derive(Debug, Default)]
-pub struct Takings {
-    /// Bytes taken in this stretch.
+pub struct Pace {
+    /// Bytes that moved in this stretch.
     bytes: u64,
-    /// How much of this stretch is over, up to the last write that did not wait.
+    /// How much of this stretch is over, up to the last bytes that moved.
     waited: Duration,
-    /// Since when bytes have been waiting.
+    /// Since when the client has been waited for.
     since: Option<Instant>,
 }
 
-impl Takings {
-    /// The client took some bytes at once, or after they had waited.
-    pub fn took(&mut self, bytes: u64, now: Instant) {
+impl Pace {
+    /// Some bytes moved, at once or after a wait.
+    pub fn moved(&mut self, bytes: u64, now: Instant) {
         self.waited += self.waiting(now);
         self.since = None;
         self.bytes += bytes;
@@ -40,13 +40,13 @@ impl Takings {
         }
     }
 
-    /// Bytes wait; when this stretch will be over if they go on waiting.
+    /// The client is waited for; when this stretch will be over if it still is.
     pub fn waits(&mut self, now: Instant) -> Instant {
         let since = *self.since.get_or_insert(now);
         since + STRETCH.saturating_sub(self.waited)
     }
 
-    /// The stretch is over and bytes still wait. `false`: the client is too slow.
+    /// The stretch is over and the client still waited for. `false`: it is too slow.
     pub fn go_on(&mut self, now: Instant) -> bool {
         let enough = self.bytes >= LEAST;
         *self = Self {
@@ -56,7 +56,7 @@ impl Takings {
         enough
     }
 
-    /// Whether bytes have been waiting since the last ones were taken.
+    /// Whether it has been waited for since the last bytes moved.
     pub fn is_waiting(&self) -> bool {
         self.since.is_some()
     }
@@ -77,17 +77,17 @@ mod tests {
     /// Whether a client gets through that takes `bytes` after each wait of `wait`, for ten minutes.
     fn gets_through(bytes: u64, wait: Duration) -> bool {
         let start = Instant::now();
-        let (mut takings, mut now) = (Takings::default(), start);
+        let (mut pace, mut now) = (Pace::default(), start);
         while now < start + 600 * SECOND {
             let taken_at = now + wait;
-            while takings.waits(now) <= taken_at {
-                now = takings.waits(now);
-                if !takings.go_on(now) {
+            while pace.waits(now) <= taken_at {
+                now = pace.waits(now);
+                if !pace.go_on(now) {
                     return false;
                 }
             }
             now = taken_at;
-            takings.took(bytes, now);
+            pace.moved(bytes, now);
         }
         true
     }
@@ -95,10 +95,10 @@ mod tests {
     #[test]
     fn a_client_that_takes_nothing_has_a_minute() {
         let start = Instant::now();
-        let mut takings = Takings::default();
-        takings.took(100_000, start);
-        assert_eq!(takings.waits(start), start + STRETCH);
-        assert!(!takings.go_on(start + STRETCH));
+        let mut pace = Pace::default();
+        pace.moved(100_000, start);
+        assert_eq!(pace.waits(start), start + STRETCH);
+        assert!(!pace.go_on(start + STRETCH));
     }
 
     #[test]
@@ -111,17 +111,17 @@ mod tests {
 
     #[test]
     fn the_time_in_which_nothing_waits_is_not_the_clients() {
-        let (mut takings, mut now) = (Takings::default(), Instant::now());
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
         for _ in 0..1_000 {
-            takings.took(10, now);
+            pace.moved(10, now);
             now += 10 * SECOND;
         }
-        assert_eq!(takings.waits(now), now + STRETCH);
+        assert_eq!(pace.waits(now), now + STRETCH);
     }
 
     #[test]
-    fn what_is_taken_in_time_is_what_the_least_rate_comes_to_in_whole_stretches() {
-        let taken = [0, 59, 60, 119, 120].map(|secs| taken_within(secs * SECOND));
+    fn what_moves_in_time_is_what_the_least_rate_comes_to_in_whole_stretches() {
+        let taken = [0, 59, 60, 119, 120].map(|secs| moved_within(secs * SECOND));
         assert_eq!(taken, [0, 0, 600_000, 600_000, 1_200_000]);
     }
 
