@@ -7,8 +7,7 @@ use anyhow::Context;
 use super::banner::Banner;
 use super::logging::Logging;
 use super::{Settings, netrc};
-use crate::config::Config;
-use crate::config::first_token::{self, Reach};
+use crate::config::{Config, first_token};
 use crate::server;
 
 /// Blocks until the server has drained.
@@ -18,11 +17,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     let mut config = settings.load()?;
     let log = Logging::start(&config.log)?;
 
-    let reach = match server::sockets_are_handed_over() {
-        true => Reach::Unknown,
-        false => Reach::AsSet,
-    };
-    let token_file = first_token::ensure(&mut config, reach).with_context(|| {
+    let token_file = first_token::ensure(&mut config).with_context(|| {
         let path = config.auth.upload_token_file.clone().unwrap_or_default();
         format!(
             "cannot make an upload token in {}; set auth.upload_token_file to a place that can be \

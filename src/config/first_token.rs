@@ -14,31 +14,18 @@ use tempfile::NamedTempFile;
 use super::token::{self, Token};
 use super::{Config, secret};
 
-/// Who can connect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
-    /// As `server.listen` says.
-    AsSet,
-    /// The listeners are somebody else's, such as systemd's, and may be open to all.
-    Unknown,
-}
-
-/// Makes the upload token if the settings call for one, and turns uploads on with it. `reach`: whether
-/// the settings' listeners are the ones there will be, or sockets that somebody else opened.
+/// Makes the upload token if the settings call for one, and turns uploads on with it.
 ///
 /// Returns the file that holds the upload token, `None` when it came from elsewhere or there is
 /// none. Two processes that start at once end with the same token. Blocks on the disk.
 ///
 /// # Errors
 /// The file, or the folder for it, cannot be made.
-pub fn ensure(config: &mut Config, reach: Reach) -> io::Result<Option<PathBuf>> {
+pub fn ensure(config: &mut Config) -> io::Result<Option<PathBuf>> {
     let Some(path) = config.auth.upload_token_file.clone() else {
         return Ok(None);
     };
     if config.auth.tokens.is_empty() {
-        if reach == Reach::Unknown {
-            return Ok(None);
-        }
         let token = make(&path)?;
         config.auth.tokens.push(Token::upload(&token));
         config.uploads.enabled = true;
@@ -85,7 +72,7 @@ mod tests {
         let mut config = first_start(folder.path(), &[]);
         assert!(!config.uploads.enabled);
 
-        let path = ensure(&mut config, Reach::AsSet).unwrap().unwrap();
+        let path = ensure(&mut config).unwrap().unwrap();
 
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -98,26 +85,13 @@ mod tests {
     fn the_next_start_keeps_the_token() {
         let folder = tempfile::tempdir().unwrap();
         let mut first = first_start(folder.path(), &[]);
-        ensure(&mut first, Reach::AsSet).unwrap();
+        ensure(&mut first).unwrap();
 
         let mut next = first_start(folder.path(), &[]);
 
         assert!(next.uploads.enabled);
-        assert!(ensure(&mut next, Reach::AsSet).unwrap().is_some());
+        assert!(ensure(&mut next).unwrap().is_some());
         assert_eq!(next.auth.tokens, first.auth.tokens);
-    }
-
-    #[test]
-    fn where_others_opened_the_listeners_none_is_made_and_one_that_is_there_counts() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut config = first_start(folder.path(), &[]);
-        assert_eq!(ensure(&mut config, Reach::Unknown).unwrap(), None);
-        assert!(config.auth.tokens.is_empty() && !config.uploads.enabled);
-
-        let path = ensure(&mut config, Reach::AsSet).unwrap();
-        let mut next = first_start(folder.path(), &[]);
-        assert_eq!(ensure(&mut next, Reach::Unknown).unwrap(), path);
-        assert!(next.uploads.enabled);
     }
 
     #[test]
@@ -125,8 +99,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut one = first_start(folder.path(), &[]);
         let mut other = first_start(folder.path(), &[]);
-        ensure(&mut one, Reach::AsSet).unwrap();
-        ensure(&mut other, Reach::AsSet).unwrap();
+        ensure(&mut one).unwrap();
+        ensure(&mut other).unwrap();
         assert_eq!(one.auth.tokens, other.auth.tokens);
     }
 
@@ -135,7 +109,7 @@ mod tests {
         let token = [("NARWHARF_AUTH__UPLOAD_TOKEN", "mine")];
         let env = token.map(|(k, v)| (k.to_owned(), v.to_owned()));
         let mut config = Config::load(&[], env.into_iter()).unwrap();
-        assert_eq!(ensure(&mut config, Reach::AsSet).unwrap(), None);
+        assert_eq!(ensure(&mut config).unwrap(), None);
         assert_eq!(config.auth.tokens.len(), 1);
     }
 }

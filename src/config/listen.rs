@@ -30,6 +30,18 @@ impl Listen {
     }
 }
 
+/// Whether the listeners are sockets that somebody else opened, as far as the environment says
+/// (sd_listen_fds(3); without a process's number they are for whoever reads it). They are listened on
+/// whatever the settings say, and may be open to all.
+pub fn are_handed_over(env: &[(String, String)]) -> bool {
+    let of = |wanted: &str| {
+        let found = env.iter().find(|(name, _)| name == wanted);
+        found.map(|(_, value)| value.as_str())
+    };
+    let is_ours = |pid: &str| pid.is_empty() || pid.parse() == Ok(std::process::id());
+    of("LISTEN_FDS").is_some() && of("LISTEN_PID").is_none_or(is_ours)
+}
+
 impl FromStr for Listen {
     type Err = String;
 

@@ -224,8 +224,10 @@ impl Config {
         files: &[PathBuf],
         env: impl Iterator<Item = (String, String)>,
     ) -> Result<Config, ConfigError> {
-        let read = source::read(files, env)?;
-        resolve::config(read.settings, &read.given)
+        let env: Vec<_> = env.collect();
+        let handed_over = listen::are_handed_over(&env);
+        let read = source::read(files, env.into_iter())?;
+        resolve::config(read.settings, &read.given, handed_over)
     }
 }
 

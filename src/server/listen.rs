@@ -29,13 +29,6 @@ pub struct ListenError {
     cause: io::Error,
 }
 
-/// Whether systemd opened sockets for this process (sd_listen_fds(3)), which are then the ones that are
-/// listened on, whatever the settings say. To be asked before they are taken.
-pub fn are_handed_over() -> bool {
-    let is_ours = |pid: String| pid.parse() == Ok(std::process::id());
-    std::env::var_os("LISTEN_FDS").is_some() && std::env::var("LISTEN_PID").is_ok_and(is_ours)
-}
-
 /// Opens all of them, or none. Must be called within a tokio runtime.
 pub fn open(listen: &[Listen]) -> Result<Vec<Socket>, ListenError> {
     let handed = handed_over();

@@ -35,7 +35,6 @@ use crate::nix::signature::{InvalidKey, PublicKey, SecretKey, TrustedKeys};
 use crate::origin::{self, Origin};
 use crate::tier::disk::{self, DiskTier};
 
-pub use listen::are_handed_over as sockets_are_handed_over;
 use listen::{ListenError, Socket};
 
 /// How long a start waits for the index. Clients meanwhile wait in the sockets' queues, which costs

@@ -33,9 +33,15 @@ const PART_SIZES: RangeInclusive<u64> = 5 << 20..=5 << 30;
 /// written meanwhile must fit into the rest.
 const LEAST_INDEX: u64 = 64 << 20;
 
+/// `handed_over`: somebody else opened the listeners, whoever can reach them.
+///
 /// # Errors
 /// All combinations that cannot be, and all secrets' files that cannot be read.
-pub fn config(settings: file::Settings, given: &Given) -> Result<Config, ConfigError> {
+pub fn config(
+    settings: file::Settings,
+    given: &Given,
+    handed_over: bool,
+) -> Result<Config, ConfigError> {
     let mut judge = Judge {
         given,
         problems: Vec::new(),
@@ -49,6 +55,7 @@ pub fn config(settings: file::Settings, given: &Given) -> Result<Config, ConfigE
     let pushing_wanted = settings.uploads.enabled.as_ref().map(|switch| switch.0);
     let alone = pushing_wanted != Some(false)
         && settings.auth.token.is_empty()
+        && !handed_over
         && server.listen.iter().all(Listen::is_loopback)
         && matches!(
             bucket,

@@ -39,6 +39,28 @@ fn an_s3_buckets_settings_without_its_endpoint_are_not_passed_over() {
     );
 }
 
+/// Such as systemd's, which may be open to all: nobody then asked for uploads.
+#[test]
+fn where_somebody_else_opened_the_listeners_no_token_is_to_be_made() {
+    let (mine, others) = (std::process::id().to_string(), "1".to_owned());
+    let fds = ("LISTEN_FDS", "1");
+    for (env, handed_over) in [
+        (&[][..], false),
+        (&[fds, ("LISTEN_PID", &others)], false),
+        (&[fds, ("LISTEN_PID", &mine)], true),
+        (&[fds, ("LISTEN_PID", "")], true),
+        (&[fds], true),
+    ] {
+        match Desk::new().load(&[], env) {
+            Ok(config) => assert!(!handed_over && config.auth.upload_token_file.is_some()),
+            Err(error) => assert!(
+                handed_over && error.to_string().contains("auth.upload_token_file"),
+                "{env:?}: {error}"
+            ),
+        }
+    }
+}
+
 #[test]
 fn tokens_are_kept_as_hashes_with_their_scopes() {
     let desk = Desk::new();
