@@ -3,8 +3,8 @@
 //! actix has no write timeout: a client that stops reading would hold its buffers, and with them a
 //! file or a fill, for ever. Here a client has to take what waits for it at a least rate, or the
 //! connection ends. Only the time in which bytes wait for the client counts: an answer that we are
-//! slow to give is not the client's fault. Nor does it bound how long the head of a second request may
-//! take, which is done here too.
+//! slow to give is not the client's fault. How long a head may take actix bounds for the first one
+//! alone; for those after it that is done here, too.
 //!
 //! This is also the place where files are handed to the kernel. The codec writes an answer's head here
 //! and then flushes; a body of pieces has by then left them in the [`Outbox`], and what is in there is

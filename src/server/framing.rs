@@ -9,8 +9,53 @@ pub enum Place {
     Body {
         left: u64,
     },
+    Chunks(Chunk),
     /// Only the codec can tell, and so it is shown everything.
     Unknown,
+}
+
+/// Where in a chunked body (RFC 9112 §7.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chunk {
+    /// In the digits of a chunk's length.
+    Length(u64),
+    /// Behind them, up to the end of the line.
+    Extension(u64),
+    /// So many bytes of data and of the line's end behind them.
+    Data(u64),
+    /// In a line of the trailer, of which so much was seen that is no line's end.
+    Trailer(u64),
+}
+
+impl Chunk {
+    const FIRST: Self = Self::Length(0);
+
+    /// How many of these bytes, of which there is one, belong to the body, and what comes then. What is
+    /// malformed the codec refuses, and closes.
+    pub fn advance(self, bytes: &[u8]) -> (usize, Place) {
+        let next = match (self, bytes[0]) {
+            (Self::Data(left), _) => {
+                let count = left.min(bytes.len() as u64);
+                let next = match left - count {
+                    0 => Self::FIRST,
+                    left => Self::Data(left),
+                };
+                return (count as usize, Place::Chunks(next));
+            }
+            (Self::Length(0) | Self::Extension(0), b'\n') => Self::Trailer(0),
+            (Self::Length(len) | Self::Extension(len), b'\n') => Self::Data(len.saturating_add(2)),
+            (Self::Length(len), digit) => match (digit as char).to_digit(16) {
+                Some(digit) => Self::Length(len.saturating_mul(16).saturating_add(digit.into())),
+                None => Self::Extension(len),
+            },
+            (Self::Extension(len), _) => Self::Extension(len),
+            (Self::Trailer(0), b'\n') => return (1, Place::Head),
+            (Self::Trailer(_), b'\n') => Self::Trailer(0),
+            (Self::Trailer(seen), b'\r') => Self::Trailer(seen),
+            (Self::Trailer(seen), _) => Self::Trailer(seen.saturating_add(1)),
+        };
+        (1, Place::Chunks(next))
+    }
 }
 
 /// So many bytes of a body, and behind them a head.
@@ -71,7 +116,7 @@ fn framed_by(line: &[u8]) -> Option<Place> {
     let colon = line.iter().position(|byte| *byte == b':')?;
     let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
     if name.eq_ignore_ascii_case(b"transfer-encoding") {
-        return Some(Place::Unknown);
+        return Some(Place::Chunks(Chunk::FIRST));
     }
     if !name.eq_ignore_ascii_case(b"content-length") {
         return None;
