@@ -2,14 +2,10 @@
 //!
 //! A client that has sent its body waits for the bucket, and may not be able to send it again, so
 //! giving up is dear. It is done when the bucket has done nothing but fail for a while during which
-//! the body stood still. As long as the body arrives there is no hurry: its own deadlines end it. But a
-//! bucket that wants to be left alone for longer than all of that gives up by itself.
+//! the body stood still. As long as the body arrives there is no hurry: its own deadlines end it.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
-
-/// A pause of this is no long one: the origin's own are shorter.
-const SHORT_PAUSE: Duration = Duration::from_secs(5);
 
 /// The patience of one upload. Clones are the same.
 #[derive(Debug, Clone)]
@@ -68,6 +64,12 @@ impl Hold {
         self.state().body = Body::Lost;
     }
 
+    /// The longest pause that is worth making: after a longer one it could not be tried again once the
+    /// body is in.
+    pub(super) fn longest_pause(&self) -> Duration {
+        self.span
+    }
+
     /// A request was answered.
     pub(super) fn succeeded(&self) {
         self.state().failing = None;
@@ -78,7 +80,7 @@ impl Hold {
         let mut state = self.state();
         let failing = *state.failing.get_or_insert(now);
         match state.body {
-            Body::Arrives => next_try < now + self.span.max(SHORT_PAUSE),
+            Body::Arrives => true,
             Body::Waits(since) => next_try < since.max(failing) + self.span,
             Body::Lost => false,
         }
@@ -104,23 +106,11 @@ mod tests {
     fn there_is_no_end_while_the_body_arrives_and_one_when_it_is_in() {
         let (hold, start) = (Hold::of(SPAN), Instant::now());
         let later = start + HOUR;
-        for now in [start, later] {
-            assert!(hold.allows(now, now + second(19)));
-        }
+        assert!(hold.allows(start, later));
         hold.begin(later);
         hold.begin(later + HOUR);
         assert!(hold.allows(later, later + second(19)));
         assert!(!hold.allows(later, later + second(20)));
-    }
-
-    /// A `Retry-After` of an hour would otherwise be slept through, whatever came of the body.
-    #[test]
-    fn a_pause_longer_than_the_span_is_not_made_even_while_the_body_arrives() {
-        let start = Instant::now();
-        assert!(!Hold::of(SPAN).allows(start, start + SPAN));
-        let impatient = Hold::of(Duration::ZERO);
-        assert!(impatient.allows(start, start + second(4)));
-        assert!(!impatient.allows(start, start + SHORT_PAUSE));
     }
 
     #[test]
@@ -130,8 +120,7 @@ mod tests {
         assert!(hold.allows(start, start + second(19)));
         assert!(!hold.allows(start, start + second(20)));
         hold.suspend();
-        let later = start + HOUR;
-        assert!(hold.allows(later, later + second(19)), "it moves again");
+        assert!(hold.allows(start, start + HOUR), "it moves again");
     }
 
     #[test]

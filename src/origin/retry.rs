@@ -65,8 +65,15 @@ impl<'a> Tries<'a> {
         let own = self.pauses.next()?;
         let pause = match cause {
             OriginError::Throttled { retry_after, .. } => {
+                let asked = retry_after.unwrap_or_default();
+                let asked = match self.patience {
+                    // An hour would be slept through with all that the upload holds, whatever became
+                    // of its body and its client meanwhile.
+                    Patience::Upload(hold) => asked.min(hold.longest_pause()),
+                    Patience::One | Patience::Hold(_) => asked,
+                };
                 // The jitter stays on top, or all who were throttled together come back together.
-                own + retry_after.unwrap_or_default().max(THROTTLED_PAUSE)
+                own + asked.max(THROTTLED_PAUSE)
             }
             OriginError::BreakerOpen { .. } if outlasts_breaker => LONGEST_PAUSE,
             cause if cause.is_transient() => own,
@@ -227,6 +234,19 @@ mod tests {
         let mut tries = Tries::begin(now, Patience::Hold(Duration::from_secs(5)));
         let asked = throttled(Some(Duration::from_secs(60)));
         assert_eq!(tries.pause_after(&asked, now), None);
+    }
+
+    #[test]
+    fn an_upload_is_not_put_off_for_longer_than_its_hold() {
+        let (now, span) = (Instant::now(), Duration::from_secs(20));
+        let asked = throttled(Some(Duration::from_secs(3600)));
+        let hold = Hold::of(span);
+        let mut tries = Tries::begin(now, Patience::Upload(&hold));
+        let pause = tries.pause_after(&asked, now).expect("its body arrives");
+        assert!((span..span * 2).contains(&pause), "{pause:?}");
+        hold.begin(now);
+        let mut tries = Tries::begin(now, Patience::Upload(&hold));
+        assert_eq!(tries.pause_after(&asked, now), None, "it is in");
     }
 
     #[test]
