@@ -10,8 +10,11 @@ use tokio::time::Instant;
 /// Of the time in which a client is waited for, it is judged by stretches of so much.
 const STRETCH: Duration = Duration::from_secs(60);
 
-/// Bytes that must move in each: 10 kB/s. A slower client needs a day for a gigabyte.
-const LEAST: u64 = 10_000 * STRETCH.as_secs();
+/// Bytes a second that a client moves at least. A slower one needs a day for a gigabyte.
+pub const LEAST_RATE: u64 = 10_000;
+
+/// Bytes that must move in each stretch.
+const LEAST: u64 = LEAST_RATE * STRETCH.as_secs();
 
 /// Bytes that have moved within so much time at the least rate, judged by whole stretches.
 pub fn moved_within(time: Duration) -> u64 {

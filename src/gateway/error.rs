@@ -10,6 +10,7 @@ use crate::nix::hash::Sha256Hash;
 use crate::nix::key::ObjectKey;
 use crate::nix::narinfo::NarinfoError;
 use crate::origin::OriginError;
+use crate::pace;
 
 use super::flights::NoAnswer;
 
@@ -68,8 +69,6 @@ impl From<OriginError> for GatewayError {
 /// Why an upload was not taken. The text is shown to the uploader, so it says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
-    #[error("uploads are off: configure a write token (auth.upload_token or [[auth.token]])")]
-    Disabled,
     #[error("the request needs a Content-Length")]
     LengthMissing,
     #[error("{len} bytes are more than the {limit} that are taken here{setting}")]
@@ -82,7 +81,7 @@ pub enum UploadError {
     Cut { got: u64, want: u64 },
     #[error("no body byte for {0:?}; nothing was stored")]
     Idle(Duration),
-    #[error("the body came at less than 10 kB/s; nothing was stored")]
+    #[error("the body came at less than {} kB/s; nothing was stored", pace::LEAST_RATE / 1000)]
     Slow,
     #[error("the body's SHA-256 is {got}, the name says {want}; nothing was stored")]
     WrongHash { got: String, want: String },
@@ -135,8 +134,7 @@ impl UploadError {
             | Self::Busy
             | Self::InLine { .. }
             | Self::Lost => UploadOutcome::Failed,
-            Self::Disabled
-            | Self::LengthMissing
+            Self::LengthMissing
             | Self::TooLarge { .. }
             | Self::WrongHash { .. }
             | Self::Conflict { .. }

@@ -35,7 +35,7 @@ pub enum Refusal {
     NoRoute,
     #[error("this path does not take that method")]
     Method { allow: &'static str },
-    #[error("{}", UploadError::Disabled)]
+    #[error("uploads are off: configure a write token (auth.upload_token or [[auth.token]])")]
     UploadsOff { allow: &'static str },
     #[error("the request target is longer than {MAX_TARGET} bytes")]
     TargetTooLong,
@@ -115,7 +115,6 @@ impl Refusal {
 
 fn upload_status(cause: &UploadError, client: Client) -> StatusCode {
     match cause {
-        UploadError::Disabled => StatusCode::METHOD_NOT_ALLOWED,
         UploadError::LengthMissing => StatusCode::LENGTH_REQUIRED,
         UploadError::TooLarge { .. } | UploadError::UnpacksTooLarge { .. } => {
             StatusCode::PAYLOAD_TOO_LARGE

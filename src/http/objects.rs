@@ -64,7 +64,7 @@ impl Front {
             return Ok(reply::document(about, document.bytes.clone()));
         };
         // Once for its length, and to know that it can be, and then as the client takes it: a few
-        // bytes may stand for many, which would be another copy in memory for each slow client.
+        // bytes may stand for many, and each slow client would hold them all, and not a window of them.
         let packed = &document.bytes;
         let measuring = Box::pin(encoding.decoded_len(packed.clone()));
         let len = measuring.await.map_err(|cause| {

@@ -100,7 +100,8 @@ pub async fn drain(mut payload: Payload) {
     let _ = tokio::time::timeout(DRAIN_PATIENCE, reading).await;
 }
 
-/// The answer to an upload that was taken; of a NAR every answer promises ranges.
+/// The answer to an upload that was taken. Of a NAR it promises ranges, as whatever is said of one does
+/// (`design.md` §3).
 pub fn taken(uploaded: Uploaded, kind: Kind) -> HttpResponse {
     let status = match uploaded {
         Uploaded::Created => StatusCode::CREATED,

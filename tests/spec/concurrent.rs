@@ -232,6 +232,8 @@ async fn the_last_of_many_narinfos_is_the_one_that_is_served() {
 #[ignore = "takes two minutes"]
 #[tokio::test]
 async fn an_upload_of_minutes_is_waited_for() {
+    /// Twice what a body has to come at.
+    const EACH_SECOND: usize = 20_000;
     let bed = TestBed::with(|s| s.set("uploads.part_size", "5MiB")).await;
     let (mine, theirs) = (vec![1; 6 * MIB], vec![2; 7 * MIB]);
     let patient = |bytes: &[u8]| {
@@ -247,9 +249,9 @@ async fn an_upload_of_minutes_is_waited_for() {
     let (began, mut sent, mut told) = (Instant::now(), 0, Instant::now());
     while began.elapsed() < Duration::from_secs(130) {
         assert_eq!(bed.ask(get("health")).await.status, 200);
-        if told.elapsed() > Duration::from_secs(2) {
-            first.send(&mine[sent..sent + 1]).await;
-            (sent, told) = (sent + 1, Instant::now());
+        if told.elapsed() > Duration::from_secs(1) {
+            first.send(&mine[sent..sent + EACH_SECOND]).await;
+            (sent, told) = (sent + EACH_SECOND, Instant::now());
         }
     }
     first.send(&mine[sent..]).await;

@@ -170,7 +170,7 @@ async fn a_part_that_is_given_back_last_is_fetched_still() {
         s.set("bucket.parallel_above", "2MiB");
         // Two of them for NARs
         s.set("bucket.max_requests", "3");
-        s.set("bucket.hold", "500ms");
+        s.set("bucket.hold", "2s");
     })
     .await;
     let large = bed.bucket.publish(Package::named("large").nar_bytes(LEN));

@@ -124,9 +124,6 @@ impl Gateway {
     }
 
     async fn judge(self: &Arc<Self>, key: &Key, head: UploadHead) -> Result<Admitted, UploadError> {
-        if !self.uploads.enabled {
-            return Err(UploadError::Disabled);
-        }
         let encoding = judge_encoding(key, head.content_encoding.as_deref())?;
         let len = self.judge_length(key, head.len)?;
         let (turn, since) = match key {

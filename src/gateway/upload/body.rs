@@ -152,8 +152,6 @@ impl Body {
 mod tests {
     use super::*;
 
-    const SECOND: Duration = Duration::from_secs(1);
-
     async fn body_of(want: u64, pieces: Vec<Piece>) -> Result<Bytes, UploadError> {
         let (sender, arriving) = mpsc::channel(pieces.len().max(1));
         for piece in pieces {
@@ -195,14 +193,17 @@ mod tests {
     /// A byte now and then is no silence.
     #[tokio::test]
     async fn a_drip_ends_it() {
-        for (bytes, is_slow) in [(10_000, true), (1_000_000, false)] {
-            let (_pieces, arriving) = mpsc::channel(1);
+        for (bytes, is_slow) in [(1_000, true), (1_000_000, false)] {
+            let (pieces, arriving) = mpsc::channel(1);
             let received = IntCounter::new("received", "bytes").unwrap();
-            let (mut body, _sender) = Body::new(arriving, 6, Duration::from_millis(1), received);
-            // A minute ago these bytes came, and none since.
-            let ago = Instant::now().checked_sub(60 * SECOND).unwrap();
-            body.pace.moved(bytes, ago);
-            body.pace.waits(ago);
+            let patience = Duration::from_millis(200);
+            let (mut body, _sender) = Body::new(arriving, u64::MAX, patience, received);
+            // Waited for since nearly a minute; then these come, and nothing more.
+            let since = Instant::now() - Duration::from_millis(59_950);
+            body.pace.waits(since);
+            let chunk = Piece::Chunk(Bytes::from(vec![0; bytes]));
+            pieces.try_send(chunk).unwrap();
+            assert!(body.next().await.is_ok());
             let ended = body.next().await.unwrap_err();
             assert_eq!(matches!(ended, UploadError::Slow), is_slow, "{ended}");
         }
