@@ -320,6 +320,33 @@ fn serve(desk: &Desk, args: &[&str], env: &[(&str, &str)]) -> (Child, String) {
     (server, said)
 }
 
+#[test]
+fn a_secret_in_a_file_that_others_may_read_is_told() {
+    for (mode, told) in [(0o644, 1), (0o600, 0)] {
+        let desk = Desk::new();
+        desk.write("token", "hunter2");
+        let token = desk.path().join("token");
+        fs::set_permissions(&token, fs::Permissions::from_mode(mode)).unwrap();
+        let mut server = desk
+            .command(&[], &[("NARWHARF_AUTH__UPLOAD_TOKEN_FILE", "token")])
+            .env("NARWHARF_SERVER__LISTEN", "127.0.0.1:0")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(server.stderr.take().unwrap()).lines();
+        // What is told of the memory comes last.
+        let said: Vec<_> = lines
+            .map(Result::unwrap)
+            .take_while(|line| !line.contains("memory is bounded"))
+            .collect();
+        server.kill().unwrap();
+        server.wait().unwrap();
+        let warnings = said.iter().filter(|line| line.contains("chmod 600"));
+        assert_eq!(warnings.count(), told, "{mode:o}: {said:?}");
+    }
+}
+
 /// They may be open to all, whatever server.listen says.
 #[test]
 fn behind_sockets_that_systemd_opened_no_token_is_made() {

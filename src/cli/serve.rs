@@ -16,6 +16,9 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let mut config = settings.load()?;
     let log = Logging::start(&config.log)?;
+    for path in &config.exposed_secrets {
+        tracing::warn!(path = %path.display(), "others may read this file, which holds a secret; chmod 600");
+    }
 
     let token_file = first_token::ensure(&mut config).with_context(|| {
         let path = config.auth.upload_token_file.clone().unwrap_or_default();

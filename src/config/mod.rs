@@ -57,6 +57,8 @@ pub struct Config {
     pub signing: Signing,
     pub metrics: Metrics,
     pub log: Log,
+    /// Files from which secrets were read and that are not their owner's alone.
+    pub exposed_secrets: Vec<PathBuf>,
 }
 
 #[derive(Clone, Debug)]

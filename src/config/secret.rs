@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use secrecy::SecretString;
@@ -25,8 +26,15 @@ pub fn read(path: &Path) -> io::Result<SecretString> {
         .map_err(|why| io::Error::new(io::ErrorKind::InvalidData, format!("its content {why}")))
 }
 
+/// Whether the file in `path` can be read or written by others than its owner.
+pub fn is_exposed(path: &Path) -> io::Result<bool> {
+    Ok(fs::metadata(path)?.mode() & 0o077 != 0)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use secrecy::ExposeSecret;
 
     use super::*;
@@ -42,6 +50,17 @@ mod tests {
     fn the_line_break_at_the_end_is_not_part_of_the_secret() {
         for text in ["hunter2", "hunter2\n", "hunter2\r\n"] {
             assert_eq!(holding(text).unwrap().expose_secret(), "hunter2");
+        }
+    }
+
+    #[test]
+    fn a_file_is_exposed_unless_it_is_its_owners_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        fs::write(&path, "hunter2").unwrap();
+        for (mode, exposed) in [(0o600, false), (0o400, false), (0o640, true), (0o604, true)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(is_exposed(&path).unwrap(), exposed, "{mode:o}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::io;
 
 use super::{Judge, names, unreadable};
 use crate::config::token::Token;
-use crate::config::{Auth, Cache, Namespaces, file, secret};
+use crate::config::{Auth, Cache, Namespaces, file};
 
 impl Judge<'_> {
     /// `alone`: nobody but this machine can connect, and nothing speaks against making a token.
@@ -24,7 +24,7 @@ impl Judge<'_> {
             }
             tokens.push(Token::upload(&token.0.0));
         } else if chosen || configured == 0 {
-            match secret::read(&path) {
+            match self.secret_in(&path) {
                 Ok(token) => {
                     tokens.push(Token::upload(&token));
                     upload_token_file = Some(path);

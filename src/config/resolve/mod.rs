@@ -45,6 +45,7 @@ pub fn config(
     let mut judge = Judge {
         given,
         problems: Vec::new(),
+        exposed_secrets: Vec::new(),
     };
     let server = judge.server(settings.server);
     let cache = judge.cache(settings.cache);
@@ -80,6 +81,7 @@ pub fn config(
             signing,
             metrics,
             log: log(settings.log),
+            exposed_secrets: judge.exposed_secrets,
         }),
         (_, problems) => Err(ConfigError { problems }),
     }
@@ -88,6 +90,7 @@ pub fn config(
 struct Judge<'a> {
     given: &'a Given,
     problems: Vec<Problem>,
+    exposed_secrets: Vec<PathBuf>,
 }
 
 impl Judge<'_> {
@@ -253,7 +256,7 @@ impl Judge<'_> {
                 None
             }
             (Some(value), None) => Some(value.0.0),
-            (None, Some(Text(Place(path)))) => match secret::read(&path) {
+            (None, Some(Text(Place(path)))) => match self.secret_in(&path) {
                 Ok(secret) => Some(secret),
                 Err(error) => {
                     self.refuse(&format!("{key}_file"), unreadable(&path, &error));
@@ -262,6 +265,15 @@ impl Judge<'_> {
             },
             (None, None) => None,
         }
+    }
+
+    /// The secret in a file, which is taken note of if others may read it.
+    fn secret_in(&mut self, path: &Path) -> io::Result<SecretString> {
+        let secret = secret::read(path)?;
+        if secret::is_exposed(path)? {
+            self.exposed_secrets.push(path.to_owned());
+        }
+        Ok(secret)
     }
 
     fn refuse_twins(&mut self, key: &str) {
