@@ -1,23 +1,18 @@
 //! A document's journey: memory, the index, then one lookup at the bucket that all may join.
 //!
 //! A document may be replaced, so it has a time to live, after which it is revalidated by its tag;
-//! if nobody answers then, the old one is served. Narinfos are parsed before they are kept: what
-//! would make a client fail is never relayed.
+//! if nobody answers then, the old one is served.
 
 use std::sync::Arc;
-
-use bytes::Bytes;
 
 use crate::body::Pieces;
 use crate::lookup::Lookup;
 use crate::metrics::labels::{Kind, Outcome, Tier};
-use crate::nix::key::{DocumentKey, DocumentKind, NarKey};
-use crate::nix::narinfo::{self, Narinfo};
-use crate::object::{Document, ObjectMeta};
-use crate::origin::{Ask, Fetched, ObjectStream, Tries};
+use crate::nix::key::{DocumentKey, DocumentKind};
+use crate::object::Document;
+use crate::origin::{Ask, Fetched, Tries};
 use crate::range::RangeRequest;
 
-use super::encoding::Encoding;
 use super::epochs::Epoch;
 use super::error::GatewayError;
 use super::freshness::{Age, REVALIDATION_PATIENCE};
@@ -27,7 +22,7 @@ use super::source::{Source, Version};
 use super::{Gateway, outcome_of};
 
 pub use super::handover::Handover;
-pub use super::remembered::Remembered;
+pub use super::remembered::{Aged, Remembered};
 pub use crate::tier::memory::Held;
 
 /// Larger documents are not kept in memory or in the index but passed (`design.md` §10.11).
@@ -43,14 +38,6 @@ pub enum Page {
     Held(Arc<Held>),
     /// Too large to keep: the open body for whoever takes it first.
     Large(Arc<Handover>),
-}
-
-/// What is served if the bucket says nothing. It was read after that epoch of its key, so that a write
-/// since is not undone by keeping it on.
-#[derive(Debug, Clone)]
-struct Stale {
-    held: Arc<Held>,
-    seen: Epoch,
 }
 
 /// What a lookup at the bucket gives to all that joined it.
@@ -80,10 +67,7 @@ impl Gateway {
             self.count(kind_of(key), tier, Outcome::Stale);
             return answered(Lookup::Found(Page::Held(aged.held)), How::Stale);
         }
-        let stale = (aged.age == Age::Stale).then_some(Stale {
-            held: aged.held,
-            seen: aged.seen,
-        });
+        let stale = (aged.age == Age::Stale).then_some(aged);
         let answer = Box::pin(self.ask_bucket(key, stale)).await;
         let outcome = match answer.how {
             How::Stale => Outcome::Stale,
@@ -98,7 +82,7 @@ impl Gateway {
     async fn ask_bucket(
         self: &Arc<Self>,
         key: &DocumentKey,
-        stale: Option<Stale>,
+        stale: Option<Aged>,
     ) -> Answered<Page> {
         let mut seat = self.lookups.join(key.object(), || {
             let (gateway, key, stale) = (Arc::clone(self), key.clone(), stale.clone());
@@ -148,10 +132,10 @@ impl Gateway {
     }
 
     /// One lookup at the bucket; what it brings is kept, unless the key was written meanwhile.
-    async fn fetch_document(self: Arc<Self>, key: &DocumentKey, stale: Option<Stale>) -> Landed {
+    async fn fetch_document(self: Arc<Self>, key: &DocumentKey, stale: Option<Aged>) -> Landed {
         let at = key.object();
         let (old, seen) = match stale {
-            Some(Stale { held, seen }) => (Some(held), seen),
+            Some(Aged { held, seen, .. }) => (Some(held), seen),
             None => (None, self.epochs.now(at)),
         };
         let mut ask = Ask::document();
@@ -229,86 +213,6 @@ impl Gateway {
         })))
     }
 
-    async fn read_document(&self, key: &DocumentKey, stream: ObjectStream) -> Landed {
-        let limit = match key.kind() {
-            DocumentKind::Narinfo => narinfo::MAX_LEN as u64,
-            _ => MAX_KEPT,
-        };
-        if stream.meta.len > limit {
-            if key.kind() == DocumentKind::Narinfo {
-                let why = format!("{} bytes are no narinfo (at most {limit})", stream.meta.len);
-                return Lookup::Unknown(GatewayError::Corrupt {
-                    key: key.object().clone(),
-                    why,
-                });
-            }
-            return Lookup::Found(Page::Large(Arc::new(Handover::new(stream))));
-        }
-        let meta = stream.meta.clone();
-        let bytes = match stream.collect(limit).await {
-            Ok(bytes) => bytes,
-            Err(cause) => return Lookup::Unknown(cause.into()),
-        };
-        let document = Document {
-            bytes,
-            etag: meta.etag.clone(),
-            last_modified: meta.last_modified,
-            content_type: meta.content_type.clone(),
-            content_encoding: meta.content_encoding.clone(),
-            validated: self.clock.wall(),
-        };
-        let document = match key.kind() {
-            DocumentKind::Narinfo => match self.relay_narinfo(key, document, &meta).await {
-                Ok(document) => document,
-                Err(why) => {
-                    return Lookup::Unknown(GatewayError::Corrupt {
-                        key: key.object().clone(),
-                        why,
-                    });
-                }
-            },
-            _ => document,
-        };
-        Lookup::Found(Page::Held(Arc::new(Held::new(document, self.clock.now()))))
-    }
-
-    /// A narinfo from the bucket as it may be relayed: decoded, sound, and about this key.
-    async fn relay_narinfo(
-        &self,
-        key: &DocumentKey,
-        document: Document,
-        meta: &ObjectMeta,
-    ) -> Result<Document, String> {
-        let named = meta.content_encoding.as_deref().unwrap_or_default();
-        let encoding = Encoding::parse(named)
-            .map_err(|_| format!("its Content-Encoding {named} is unknown"))?;
-        let plain = match encoding {
-            None => document.bytes,
-            Some(encoding) => {
-                let plain = encoding
-                    .decode(&document.bytes, narinfo::MAX_LEN as u64)
-                    .await
-                    .map_err(|cause| cause.to_string())?;
-                tracing::info!(key = %key.object(), encoding = encoding.as_str(), "narinfo relayed without its Content-Encoding");
-                plain
-            }
-        };
-        let hash = key.store_path_hash().ok_or("its key names no store path")?;
-        let relayed =
-            Narinfo::relay(&self.store_dir, hash, plain).map_err(|cause| cause.to_string())?;
-        if relayed.dropped_signatures > 0 {
-            tracing::info!(key = %key.object(), dropped = relayed.dropped_signatures, "narinfo relayed without malformed Sig lines");
-        }
-        if let Some(nar) = NarKey::from_url(key.namespace(), &relayed.narinfo.url) {
-            self.expected.learn(&nar, &relayed.narinfo);
-        }
-        Ok(Document {
-            bytes: relayed.bytes,
-            content_encoding: None,
-            ..document
-        })
-    }
-
     /// The bytes of a document that is too large to keep.
     pub async fn large_pieces(
         self: &Arc<Self>,
@@ -327,18 +231,6 @@ impl Gateway {
             }
         };
         Ok(reader::passed(self, source, None))
-    }
-
-    /// Learns from a narinfo that was checked when it was kept.
-    pub(super) fn learn(&self, key: &DocumentKey, bytes: &Bytes) {
-        if key.kind() == DocumentKind::Narinfo
-            && let Some(url) = narinfo::url(bytes)
-            && let Some(nar) = NarKey::from_url(key.namespace(), url)
-            && self.expected.could_learn(&nar)
-            && let Ok(narinfo) = Narinfo::parse(&self.store_dir, bytes)
-        {
-            self.expected.learn(&nar, &narinfo);
-        }
     }
 }
 
@@ -364,6 +256,7 @@ mod tests {
     use crate::nix::key::Key;
     use crate::origin::Origin;
     use crate::tier::disk::DiskTier;
+    use bytes::Bytes;
     use std::time::{Duration, SystemTime};
 
     /// In front of a bucket that is not there.
@@ -420,11 +313,7 @@ mod tests {
             if written {
                 gateway.epochs.written(at, || gateway.memory.forget(at));
             }
-            let stale = Stale {
-                held: aged.held,
-                seen: aged.seen,
-            };
-            let landed = Arc::clone(&gateway).fetch_document(&key, Some(stale)).await;
+            let landed = Arc::clone(&gateway).fetch_document(&key, Some(aged)).await;
             assert!(matches!(landed, Lookup::Unknown(_)), "{landed:?}");
             assert_eq!(gateway.memory.document(at).is_none(), written);
         }

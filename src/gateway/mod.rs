@@ -24,6 +24,7 @@ mod pass;
 mod progress;
 mod pulse;
 mod reader;
+mod relay;
 mod remembered;
 mod removal;
 mod rescue;

@@ -27,12 +27,12 @@ pub enum Remembered {
 }
 
 /// A document past its time: whoever answers by it counts what it was.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Aged {
     pub held: Arc<Held>,
     pub place: Place,
     pub age: Age,
-    /// It was read after that epoch of its key.
+    /// It was read after that epoch of its key, so that a write since is not undone by keeping it on.
     pub seen: Epoch,
 }
 

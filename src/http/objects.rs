@@ -78,7 +78,7 @@ impl Front {
             Method::HEAD => nothing(),
             _ => encoding.decoding(memory_pieces(packed.clone())),
         };
-        Ok(reply::large_document(about, Some(len), pieces))
+        Ok(reply::document_in_pieces(about, Some(len), pieces))
     }
 
     /// `decoded`: its encoding is taken off for this client.
@@ -120,7 +120,7 @@ impl Front {
         }
         let len = taken_off.is_none().then_some(meta.len);
         if request.method() == Method::HEAD {
-            return Ok(reply::large_document(about, len, nothing()));
+            return Ok(reply::document_in_pieces(about, len, nothing()));
         }
         let pieces = self.gateway.large_pieces(key, large).await;
         let pieces = pieces.map_err(|cause| Refused {
@@ -131,7 +131,7 @@ impl Front {
             None => pieces,
             Some(encoding) => encoding.decoding(pieces),
         };
-        Ok(reply::large_document(about, len, pieces))
+        Ok(reply::document_in_pieces(about, len, pieces))
     }
 
     /// Answers GET and HEAD of a NAR.

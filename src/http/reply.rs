@@ -213,8 +213,9 @@ pub fn document_unchanged(about: About<'_>) -> HttpResponse {
     )
 }
 
-/// A document too large to keep, as it comes. `len`: `None` where only its end will tell.
-pub fn large_document(about: About<'_>, len: Option<u64>, pieces: Pieces) -> HttpResponse {
+/// A document as it comes: too large to keep, or decoded on its way. `len`: `None` where only its end will
+/// tell.
+pub fn document_in_pieces(about: About<'_>, len: Option<u64>, pieces: Pieces) -> HttpResponse {
     match len {
         Some(len) => {
             let body = SizedStream::new(len, Reading::new(pieces));

@@ -14,16 +14,13 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use tokio::io::ReadBuf;
 
-use super::framing::{Place, body, framing, head_end, whole_head};
+use super::framing::Framing;
 use super::turn::Turn;
 use crate::http::plain::Plain;
 
 /// Bytes kept of requests that wait; a client that has more waits with them. Read on at all only to
 /// see a client leave.
 const MOST_HELD: usize = 16 * 1024;
-
-/// Longer heads are refused by the codec; their bytes are of no interest here.
-const LONGEST_HEAD: usize = 128 * 1024;
 
 /// A codec that is not shown a request for longer takes its client for idle or slow. So it sees the
 /// first one of each connection, and then one each second.
@@ -33,23 +30,15 @@ pub const SHOW_EVERY: Duration = Duration::from_secs(1);
 pub const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What stands between a connection's bytes and the codec.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Gate {
     turn: Turn,
-    place: Place,
-    /// Few heads come in pieces, so that no connection need keep room for one.
-    partial: Option<Box<Partial>>,
+    /// Of what was let through.
+    framing: Framing,
     /// Received, and to be let through later.
     held: BytesMut,
     /// When the codec was last shown a request, if that was a plain one.
     plain_since: Option<Instant>,
-}
-
-/// As much of a head as was let through; empty lines before it count as its beginning.
-#[derive(Debug)]
-struct Partial {
-    bytes: Vec<u8>,
-    since: Instant,
 }
 
 /// What became of bytes that were read.
@@ -59,18 +48,6 @@ pub enum Read {
     Through,
     /// They were a request that is answered.
     Answered,
-}
-
-impl Default for Gate {
-    fn default() -> Self {
-        Self {
-            turn: Turn::default(),
-            place: Place::Head,
-            partial: None,
-            held: BytesMut::new(),
-            plain_since: None,
-        }
-    }
 }
 
 impl Gate {
@@ -98,7 +75,7 @@ impl Gate {
         let before = buffer.filled().len();
         if self.held.is_empty() {
             ready!(read(cx, buffer))?;
-            if self.is_at_request() {
+            if self.framing.is_at_request() {
                 let plain = Plain::read(&buffer.filled()[before..]);
                 if plain
                     .as_ref()
@@ -125,26 +102,15 @@ impl Gate {
         Poll::Ready(Ok(Read::Through))
     }
 
-    /// The next byte begins a request.
-    fn is_at_request(&self) -> bool {
-        self.place == Place::Head && self.has_no_head()
-    }
-
-    /// Nothing of a head is here, but for empty lines before it.
-    fn has_no_head(&self) -> bool {
-        let partial = self.partial.as_ref();
-        partial.is_none_or(|partial| partial.bytes.is_empty())
-    }
-
     /// Since when a head comes that is not all here. To the codec such a connection is a busy one: it
     /// bounds how long the first head may take, and no other.
     pub fn head_comes_since(&self) -> Option<Instant> {
-        self.partial.as_ref().map(|partial| partial.since)
+        self.framing.head_comes_since()
     }
 
     /// The next byte begins a request, and the one before has no answer yet.
     fn is_shut(&self) -> bool {
-        self.is_at_request() && !self.turn.is_answered()
+        self.framing.is_at_request() && !self.turn.is_answered()
     }
 
     /// The codec waits for a request and has nothing to send. A plain one was its last, so that it
@@ -183,60 +149,14 @@ impl Gate {
     fn admit(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
         while at < bytes.len() && !self.is_shut() {
-            let rest = &bytes[at..];
-            match self.place {
-                Place::Unknown => return bytes.len(),
-                Place::Body { left } => {
-                    let count = left.min(rest.len() as u64);
-                    at += count as usize;
-                    self.place = body(left - count);
-                }
-                Place::Chunks(chunk) => {
-                    let (count, place) = chunk.advance(rest);
-                    at += count;
-                    self.place = place;
-                }
-                Place::Head => at += self.admit_head(rest),
+            let taken = self.framing.take(&bytes[at..]);
+            at += taken.bytes;
+            if taken.ends_head {
+                // The codec is shown a request.
+                self.turn.begin();
             }
         }
         at
-    }
-
-    fn admit_head(&mut self, bytes: &[u8]) -> usize {
-        let (is_first, is_blank) = (self.has_no_head(), matches!(bytes[0], b'\r' | b'\n'));
-        if is_first
-            && !is_blank
-            && let Some((end, next)) = whole_head(bytes)
-        {
-            self.begin_turn(next);
-            return end;
-        }
-        let partial = self.partial.get_or_insert_with(|| {
-            Box::new(Partial {
-                bytes: Vec::new(),
-                since: Instant::now(),
-            })
-        });
-        if is_first && is_blank {
-            return 1; // Empty lines before a request are skipped (RFC 9112 §2.2).
-        }
-        let had = partial.bytes.len();
-        partial.bytes.extend_from_slice(bytes);
-        let Some(end) = head_end(&partial.bytes, had) else {
-            if partial.bytes.len() > LONGEST_HEAD {
-                (self.place, self.partial) = (Place::Unknown, None);
-            }
-            return bytes.len();
-        };
-        let next = framing(&partial.bytes[..end]);
-        self.begin_turn(next);
-        end - had
-    }
-
-    /// A request is shown to the codec; behind its head comes `next`.
-    fn begin_turn(&mut self, next: Place) {
-        (self.place, self.partial) = (next, None);
-        self.turn.begin();
     }
 }
 
@@ -348,29 +268,6 @@ mod tests {
         gate.note_flushed();
         assert_eq!(next(&mut gate, GET), GET);
         assert_eq!(next(&mut gate, GET), b"answered");
-    }
-
-    #[test]
-    fn a_head_is_late_from_its_first_byte_on() {
-        let mut gate = Gate::default();
-        assert_eq!(gate.head_comes_since(), None);
-        shown(&mut gate, &mut &GET[..5], 64);
-        let since = gate.head_comes_since();
-        assert!(since.is_some());
-        shown(&mut gate, &mut &GET[5..9], 64);
-        assert_eq!(gate.head_comes_since(), since, "more of it is no new one");
-        shown(&mut gate, &mut &GET[9..], 64);
-        assert_eq!(gate.head_comes_since(), None);
-        // Neither empty lines before it nor the chunks of the one before are a way around.
-        for before in [&b"\r\n"[..], CHUNKED] {
-            drop(gate.turn().answering());
-            shown(&mut gate, &mut &before[..], 64);
-            drop(gate.turn().answering());
-            shown(&mut gate, &mut &GET[..1], 64);
-            assert!(gate.head_comes_since().is_some());
-            shown(&mut gate, &mut &GET[1..], 64);
-            assert_eq!(gate.head_comes_since(), None);
-        }
     }
 
     #[test]

@@ -42,6 +42,7 @@ mod restart;
 mod secrets;
 mod sending;
 mod signing;
+mod slow;
 mod through_memory;
 mod upkeep;
 mod upload;

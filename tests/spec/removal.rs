@@ -1,23 +1,19 @@
 //! DELETE: for whoever has scope `admin`, from the tiers, and from the bucket where that is said.
 
-use narwharf::config::token;
-use secrecy::SecretString;
-
 use crate::bed::r2sim::{Fault, Operation, Rule};
 use crate::bed::{Built, MIB, Package, TestBed, delete, get, head, put};
+use crate::operator::token_lines;
 
 const ADMIN: &str = "an-admins-token";
 
 const IN_MEMORY: &str = "narwharf_memory_entries{cache=\"nars\"}";
 
+fn admin() -> String {
+    token_lines("admin", ADMIN, "'admin'")
+}
+
 async fn bed_with_admin() -> TestBed {
-    let hash = token::hex(&token::sha256(&SecretString::from(ADMIN)));
-    TestBed::with(|s| {
-        s.add_toml(&format!(
-            "[[auth.token]]\nname = 'admin'\nsha256 = '{hash}'\nscopes = ['admin']"
-        ));
-    })
-    .await
+    TestBed::with(|s| s.add_toml(&admin())).await
 }
 
 async fn pushed(bed: &TestBed, package: Package) -> Built {
@@ -44,12 +40,9 @@ async fn nobody_deletes_where_no_token_may() {
 
 #[tokio::test]
 async fn where_there_is_an_admin_and_no_uploads_a_put_is_told_so() {
-    let hash = token::hex(&token::sha256(&SecretString::from(ADMIN)));
     let bed = TestBed::with(|s| {
         s.set("uploads.enabled", "false");
-        s.add_toml(&format!(
-            "[[auth.token]]\nname = 'admin'\nsha256 = '{hash}'\nscopes = ['admin']"
-        ));
+        s.add_toml(&admin());
     })
     .await;
     let hello = bed.bucket.publish(Package::named("hello"));
